@@ -1,0 +1,10 @@
+"""The admin: tasks and workers to look at, nothing to change.
+
+Imported by Django's ``autodiscover`` alone, so only where ``django.contrib.admin`` is installed.
+Classes here translate; what a page costs must not grow with the number of rows.
+"""
+
+from .tasks import TaskRecordAdmin
+from .workers import WorkerRecordAdmin
+
+__all__ = ["TaskRecordAdmin", "WorkerRecordAdmin"]

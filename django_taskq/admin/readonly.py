@@ -1,0 +1,40 @@
+"""Rows to look at: nobody adds, changes or deletes them here."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.contrib import admin
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest
+
+from ..aliases import taskq_databases
+
+
+class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic only in the stubs
+    """Who has the ``view`` permission may look; no other permission exists."""
+
+    actions = None
+
+    class Media:
+        """For lists and pages."""
+
+        css: ClassVar = {"all": ["django_taskq/admin.css"]}
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """Rows of the first database that holds any of ours."""
+        databases = taskq_databases()
+        rows = super().get_queryset(request)
+        return rows.using(databases[0]) if databases else rows
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Tasks are enqueued, workers are started."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Only transitions change rows."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Only transitions delete rows."""
+        return False

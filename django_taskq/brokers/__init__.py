@@ -1,0 +1,1 @@
+"""How workers hear of tasks: one contract (``base``), one module per kind of broker."""

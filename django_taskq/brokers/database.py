@@ -1,0 +1,118 @@
+"""The embedded broker: workers claim rows, and need no server beside the database."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from django.db import connections
+
+from ..core.message import Message
+from ..core.queues import QueueSelection
+from ..core.states import State
+from ..database import tune_worker_connection
+from ..models import TaskRecord
+from ..transitions.claim import Lanes, claim, claim_named, queue_names
+from ..wakeup import READY_CHANNEL, PollWakeup, Wakeup, open_wakeup
+from .base import QueueFacts
+
+
+class DatabaseConsumer:
+    """Claims the tasks of some backends that share one database; see ``Consumer``."""
+
+    def __init__(self, using: str, backends: Sequence[str], queues: QueueSelection, worker_id: str) -> None:
+        self.using = using
+        self.backends = tuple(backends)
+        self.queues = queues
+        self.worker_id = worker_id
+        self._wakeup: Wakeup = PollWakeup()
+
+    def open(self) -> None:
+        """Connect, and listen for rows."""
+        tune_worker_connection(connections[self.using])
+        self._wakeup = open_wakeup(self.using, [READY_CHANNEL])
+
+    def disconnect(self) -> None:
+        """Give the connection back."""
+        self._wakeup.close()
+        self._wakeup = PollWakeup()
+        connections[self.using].close()
+
+    def close(self) -> None:
+        """Nothing is held here but the connection."""
+        self.disconnect()
+
+    def tend(self, now: float, ahead: int) -> float:
+        """Nothing is due, ever."""
+        return float("inf")
+
+    def receive(self, limit: int, *, names: Collection[str] = (), wanted: bool = False) -> list[Message]:
+        """Claim up to ``limit`` tasks."""
+        lanes = self._lanes()
+        if names or wanted:
+            return claim_named(self.using, lanes, limit, self.worker_id, names=names, wanted=wanted)
+        return claim(self.using, lanes, limit, self.worker_id)
+
+    def filenos(self) -> list[int]:
+        """The wake-up's descriptors."""
+        return self._wakeup.filenos()
+
+    def has_hints(self) -> bool:
+        """Whether a notification came with the answer to a statement."""
+        return self._wakeup.arrived()
+
+    def has_news(self) -> bool:
+        """See ``Wakeup``."""
+        return self._wakeup.has_news()
+
+    def drain_hints(self) -> bool:
+        """Take the hints that are there."""
+        return bool(self._wakeup.drain())
+
+    @property
+    def trusted_for(self) -> float | None:
+        """See ``Wakeup``."""
+        return self._wakeup.trusted_for
+
+    @property
+    def settles_in(self) -> float:
+        """See ``Wakeup``."""
+        return self._wakeup.settles_in
+
+    def admit(self, message: Message) -> bool:
+        """All tasks have rows here."""
+        return True
+
+    def settle(self, messages: Sequence[Message]) -> None:
+        """All tasks have rows here."""
+
+    def reject(self, messages: Sequence[Message]) -> None:
+        """All tasks have rows here."""
+
+    def give_back(self, messages: Sequence[Message]) -> None:
+        """All tasks have rows here."""
+
+    def is_drained(self) -> bool:
+        """Whoever receives nothing has seen all rows there are."""
+        return True
+
+    def facts(self, queue_names: Collection[str]) -> Mapping[str, QueueFacts]:
+        """READY and RUNNING rows of each queue."""
+        rows = TaskRecord.objects.using(self.using).filter(backend__in=self.backends)
+        return {
+            name: QueueFacts(
+                ready=rows.filter(state=State.READY, queue_name=name).count(),
+                unacked=rows.filter(state=State.RUNNING, queue_name=name).count(),
+                consumers=None,
+            )
+            for name in queue_names
+        }
+
+    def _lanes(self) -> Lanes:
+        if self.queues.is_everything:
+            return Lanes(self.backends)
+        exact = self.queues.exact
+        if exact is None:
+            # New queues may turn up at any time; which exist is one hop per queue through an index.
+            found = dict.fromkeys(name for backend in self.backends for name in queue_names(self.using, backend))
+            exact = tuple(self.queues.of(found))
+        return Lanes(self.backends if exact else (), exact)

@@ -1,0 +1,145 @@
+"""Receiving over AMQP."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .ears import BURST, TURN, Answer
+from .inbox import Delivery, Inbox
+
+#: silence of the broker after which a connection is dead, in heartbeats: each half of one RabbitMQ looks whether it has
+#: sent anything since the last look, and beats if not, so that one may pass in silence
+_SILENCE = 1.25
+#: seconds to read the rest of what has begun to arrive
+_REST = 0.01
+
+
+def heartbeat_for(wanted: float) -> float:
+    """What to ask the broker for, so that its silence shows within ``wanted`` seconds; 0: nothing."""
+    # The protocol has whole seconds, and 0 for none.
+    return max(float(round(wanted / _SILENCE)), 1.0) if wanted else 0.0
+
+
+class AmqpEar:
+    """See ``Ear``. Waits for the socket and the inbox at once, and keeps the heartbeats."""
+
+    prefetches_by_consumer = True  # RabbitMQ, "Consumer Prefetch"
+
+    def __init__(self, connection: Any, inbox: Inbox) -> None:
+        self._connection = connection
+        self._amqp = connection.connection
+        self._channel = connection.channel()
+        self._inbox = inbox
+        #: delivery tags, in their order
+        self._unanswered: dict[int, None] = {}
+        self._beat_at, self._heard_at, self._bytes_received = 0.0, time.monotonic(), -1
+
+    def set_prefetch(self, count: int) -> None:
+        """See ``Ear``."""
+        self._channel.basic_qos(0, count, False)
+
+    def begin(self, queue_name: str, source: str, lost: Callable[[], None]) -> None:
+        """See ``Ear``."""
+        self._channel.basic_consume(
+            source,
+            consumer_tag=_tag(queue_name),
+            callback=lambda message: self._take(queue_name, message),
+            on_cancel=lambda tag: lost(),
+        )
+
+    def end(self, queue_name: str) -> None:
+        """See ``Ear``."""
+        self._channel.basic_cancel(_tag(queue_name))
+
+    def pause(self) -> None:
+        """Whatever is unread comes again."""
+
+    def turn(self) -> None:
+        """See ``Ear``."""
+        sock = self._amqp.sock
+        timeout = 0.0 if self._inbox.answers or _has_read_ahead(sock) else TURN
+        readable = select.select([sock, self._inbox.wake_in], [], [], timeout)[0]
+        if self._inbox.wake_in in readable:
+            self._inbox.quieten()
+        if sock in readable or _has_read_ahead(sock):
+            for _ in range(BURST):
+                try:
+                    # Not 0: py-amqp spins on the rest of a frame then.
+                    self._connection.drain_events(timeout=_REST)
+                except TimeoutError:
+                    break
+                if not _has_read_ahead(sock) and not select.select([sock], [], [], 0)[0]:
+                    break
+            self._inbox.announce()
+        self._beat()
+
+    def answer(self, deliveries: Sequence[Delivery], how: Answer) -> None:
+        """See ``Ear``."""
+        tags = [one.tag for one in deliveries if one.tag in self._unanswered]
+        for tag in tags:
+            del self._unanswered[tag]
+        if how == "ack":
+            for tag in self._ack_in_one(tags):
+                self._channel.basic_ack(tag)
+        else:
+            for tag in tags:
+                self._channel.basic_reject(tag, requeue=how == "requeue")
+
+    def answer_lasting(self, deliveries: Sequence[Delivery], how: Answer) -> bool:
+        """Tags are the connection's own."""
+        return False
+
+    def _ack_in_one(self, tags: list[int]) -> list[int]:
+        """Ack with one frame all tags before the first that is still unanswered; gives the others."""
+        first = next(iter(self._unanswered), None)
+        early = [tag for tag in tags if first is None or tag < first]
+        if len(early) < 2:
+            return tags
+        self._channel.basic_ack(max(early), multiple=True)
+        return [tag for tag in tags if first is not None and tag > first]
+
+    def _beat(self) -> None:
+        amqp = self._amqp
+        now = time.monotonic()
+        if now < self._beat_at:
+            return
+        self._beat_at = now + TURN
+        if not amqp.heartbeat:
+            return
+        self._connection.heartbeat_check()
+        if amqp.bytes_recv != self._bytes_received:
+            self._bytes_received = amqp.bytes_recv
+            self._heard_at = now
+        elif now - self._heard_at > amqp.heartbeat * _SILENCE:
+            raise ConnectionError(f"nothing was heard for {now - self._heard_at:.0f} s")
+
+    def _take(self, queue_name: str, message: Any) -> None:
+        properties = message.properties
+        self._unanswered[message.delivery_tag] = None
+        self._inbox.deliveries.append(
+            Delivery(
+                epoch=self._inbox.epoch,
+                tag=message.delivery_tag,
+                queue_name=queue_name,
+                body=message.body,
+                content_type=properties.get("content_type"),
+                content_encoding=properties.get("content_encoding"),
+                headers=properties.get("application_headers"),
+                properties=properties,
+                is_redelivered=bool(message.delivery_info.get("redelivered")),
+            )
+        )
+
+
+def _tag(queue_name: str) -> str:
+    return f"taskq-{os.getpid()}-{queue_name}"
+
+
+def _has_read_ahead(sock: Any) -> bool:
+    """Whether TLS holds what the socket does not tell of."""
+    pending = getattr(sock, "pending", None)
+    return pending is not None and pending() > 0

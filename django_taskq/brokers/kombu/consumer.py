@@ -1,0 +1,441 @@
+"""What a worker process hears from a message broker.
+
+A reference is claimed by its id and acked at once: from there on the row's lease holds the task. A task
+without a row is held by its delivery. Whatever the broker delivers twice, too late or by mistake ends
+here: nothing is imported, unpickled or run that is not a task of a READY row or of a valid call.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from ...bell import Bell
+from ...conf import BackendOptions
+from ...core.message import Message
+from ...core.queues import QueueSelection
+from ...core.states import State
+from ...core.wire import BadMessage, Call, Reference, decode
+from ..base import QueueFacts, Rows
+from .facts import ask, facts
+from .inbox import Delivery
+from .link import Link
+from .prefetch import MOST, Prefetch
+
+logger = logging.getLogger("django_taskq.broker")
+
+#: seconds between two looks which queues there are
+_LOOK_FOR_QUEUES = 5.0
+#: seconds between two looks whether a slot has come free for such tasks, before they are returned
+_UNSUITED_LOOK = 0.01
+#: seconds until a task is claimed again whose row somebody else has locked
+_LOCKED = 0.1
+#: seconds between two rings for deliveries that are to be looked at again
+_LOOK_AGAIN = 0.05
+#: seconds that the thread of the connection may hang in the broker, before the connection is made anew
+_HANGS = 20.0
+#: connections in a row that hung, after which this process is no use any more
+_MAX_HANGS = 3
+#: seconds to say goodbye
+_FAREWELL = 0.8
+#: seconds to wait for the ack of a task that must not run twice
+_FLUSH = 1.0
+
+
+class BrokerHangs(Exception):
+    """Connections to the broker hang one after the other: another process may do better."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Unrecorded:
+    """How a worker holds a task that has no row."""
+
+    consumer: KombuConsumer
+    delivery: Delivery
+    call: Call
+    #: it is acked when it has ended, not before it starts
+    is_late: bool
+
+
+@dataclass(slots=True)
+class _Verdicts:
+    """What becomes of deliveries that bring nothing to run."""
+
+    done: list[Delivery] = field(default_factory=list)
+    refused: list[tuple[Delivery, str]] = field(default_factory=list)
+    #: to be looked at again soon
+    waiting: list[Delivery] = field(default_factory=list)
+
+
+class KombuConsumer:
+    """Receives the tasks of the backends that share one broker; see ``Consumer``.
+
+    ``backend``: the alias under which tasks without a row run. ``known``: gives the queues that exist by
+    configuration. ``prefetch`` None: as many as can start soon.
+    """
+
+    def __init__(
+        self,
+        options: BackendOptions,
+        using: str,
+        backend: str,
+        queues: QueueSelection,
+        worker_id: str,
+        *,
+        rows: Rows,
+        known: Callable[[], Collection[str]],
+        prefetch: int | None = None,
+    ) -> None:
+        self.using = using
+        self.worker_id = worker_id
+        self._options = options
+        self._backend = backend
+        self._queues = queues
+        self._rows = rows
+        self._known = known
+        self._prefetch = Prefetch(prefetch if prefetch is not None else options.prefetch)
+        self._names: frozenset[str] = frozenset()
+        self._names_at = 0.0
+        #: deliveries that no free slot can run, and since when there are any; see ``Prefetch``
+        self._unsuited: deque[Delivery] = deque()
+        self._unsuited_since = 0.0
+        self._unsuited_look_at = 0.0
+        self._later: deque[tuple[float, Delivery]] = deque()
+        #: for tasks without a row, what a claim is for those with one: never the same twice
+        self._tokens = itertools.count(-1, -1)
+        self._bell = Bell()
+        self._link: Link | None = None
+        self._hangs = 0
+
+    # Coming and going
+
+    def open(self) -> None:
+        """Begin to connect; deliveries come when the broker is there."""
+        if self._link is None:
+            self._link = Link(self._options, self._bell.ring)
+            self._link.start()
+
+    def disconnect(self) -> None:
+        """Nothing here depends on the database: the connection stays, and so does what it delivered."""
+
+    def close(self) -> None:
+        """Give back what nobody took, and close the connection."""
+        link, self._link = self._link, None
+        if link is not None:
+            link.requeue([*self._unsuited, *(delivery for _, delivery in self._later)])
+            self._unsuited.clear()
+            self._later.clear()
+            link.stop(_FAREWELL)
+
+    def tend(self, now: float, ahead: int) -> float:
+        """See ``Consumer``. Raises ``BrokerHangs``."""
+        assert self._link is not None
+        self._watch(now)
+        if now >= self._names_at:
+            self._names = self._served()
+            # Not before: a database that was away is asked again as soon as it is back.
+            self._names_at = now + _LOOK_FOR_QUEUES
+        is_kept = self._prefetch.decide(now, ahead, self._unsuited_since if self._unsuited else None)
+        self._link.want(self._names, self._prefetch.count)
+        if not is_kept:
+            self._give_back_delivered()
+        times = [self._names_at, self._prefetch.due_at]
+        if self._later:
+            if self._later[0][0] <= now:
+                self._bell.ring()
+            # Whether there is a slot to look for is not known here.
+            times.append(max(self._later[0][0], now + _LOOK_AGAIN))
+        if self._unsuited and not self._prefetch.is_resting:
+            times.append(self._unsuited_look_at)
+        return min(times)
+
+    def _watch(self, now: float) -> None:
+        """Begin anew with a connection whose thread hangs."""
+        assert self._link is not None
+        if now - self._link.turned_at <= _HANGS:
+            if self._link.is_connected:
+                self._hangs = 0
+            return
+        self._hangs += 1
+        if self._hangs > _MAX_HANGS:
+            raise BrokerHangs(f"{self._hangs} connections to the broker hung for more than {_HANGS:.0f} s each.")
+        logger.error(
+            "The connection to the broker hung for more than %.0f s; it is made anew.",
+            _HANGS,
+            extra={"action": "broker_hangs"},
+        )
+        self._link.abandon()
+        self._unsuited.clear()
+        self._later.clear()
+        self._link = Link(self._options, self._bell.ring)
+        self._link.start()
+
+    def _served(self) -> frozenset[str]:
+        exact = self._queues.exact
+        if exact is not None:
+            return frozenset(exact)
+        return frozenset(self._queues.of({*self._known(), *self._rows.queue_names()}))
+
+    def _give_back_delivered(self) -> None:
+        assert self._link is not None
+        waiting = [*self._unsuited, *(delivery for _, delivery in self._later)]
+        self._link.requeue([*self._take_delivered(MOST), *waiting])
+        self._unsuited.clear()
+        self._later.clear()
+
+    # Receiving
+
+    def receive(self, limit: int, *, names: Collection[str] = (), wanted: bool = False) -> list[Message]:
+        """Take up to ``limit`` of the tasks that were delivered."""
+        if self._link is None:
+            return []
+        if names or wanted:
+            self._unsuited_look_at = time.monotonic() + _UNSUITED_LOOK
+        else:
+            self._later.extendleft((0.0, delivery) for delivery in reversed(self._unsuited))
+            self._unsuited.clear()
+            self._prefetch.suits()
+        deliveries = self._take_delivered(limit)
+        try:
+            return self._read(self._link, deliveries, names, wanted)
+        except Exception:
+            # The database failed: nothing was answered, and nothing is lost.
+            self._later.extendleft((0.0, delivery) for delivery in reversed(deliveries))
+            raise
+
+    def _take_delivered(self, limit: int) -> list[Delivery]:
+        assert self._link is not None
+        taken: list[Delivery] = []
+        now = time.monotonic()
+        while self._later and len(taken) < limit and self._later[0][0] <= now:
+            delivery = self._later.popleft()[1]
+            if self._link.can_answer(delivery):
+                taken.append(delivery)
+        return taken + self._link.take(limit - len(taken))
+
+    def _read(self, link: Link, deliveries: Sequence[Delivery], names: Collection[str], wanted: bool) -> list[Message]:
+        references: dict[str, list[Delivery]] = {}
+        verdicts = _Verdicts()
+        unrecorded: list[Unrecorded] = []
+        for delivery in deliveries:
+            try:
+                content = decode(
+                    delivery.body,
+                    content_type=delivery.content_type,
+                    content_encoding=delivery.content_encoding,
+                    headers=delivery.headers,
+                    properties=delivery.properties,
+                )
+            except BadMessage as error:
+                verdicts.refused.append((delivery, str(error)))
+                continue
+            if isinstance(content, Reference):
+                references.setdefault(content.id, []).append(delivery)
+            elif (reason := self._rows.refusal(content)) and not self._rows.is_awaited(content):
+                verdicts.refused.append((delivery, reason))
+            elif (names or wanted) and (content.name in names) is not wanted:
+                verdicts.waiting.append(delivery)
+            elif reason:
+                # Somebody waits: the slot tells them why, and sets it aside.
+                unrecorded.append(Unrecorded(self, delivery, content, is_late=True))
+            elif _has_expired(content) and not self._rows.is_awaited(content):
+                verdicts.done.append(delivery)
+                _log_dropped(delivery, content.id, "it has expired")
+            elif _has_expired(content) or (_is_due(content) and not self._needs_row(delivery, content)):
+                # Where somebody waits for what has expired, the slot says so, and does not run it.
+                unrecorded.append(Unrecorded(self, delivery, content, is_late=self._rows.acks_late(content)))
+            else:
+                references.setdefault(self._rows.adopt(content, delivery.queue_name), []).append(delivery)
+        messages = self._claim(references, names, wanted, verdicts)
+        # From here on nothing raises: what was claimed is acked, and what is bad is told of, once.
+        for delivery, reason in verdicts.refused:
+            logger.warning(
+                "A message from queue %r was set aside: %s",
+                delivery.queue_name,
+                reason,
+                extra={"action": "message_refused", "queue": delivery.queue_name},
+            )
+        link.ack(verdicts.done)
+        link.reject([delivery for delivery, _ in verdicts.refused])
+        self._keep(verdicts.waiting, is_limited=wanted or bool(names))
+        return [*messages, *(self._message(one) for one in unrecorded)]
+
+    def _needs_row(self, delivery: Delivery, call: Call) -> bool:
+        """Whether a worker may have died of a task: as a row it is counted, leased and seen.
+
+        Not one that every worker gets: they would share the row, and one of them its run.
+        """
+        return (
+            delivery.is_redelivered
+            and self._rows.acks_late(call)
+            and not self._options.topology.is_broadcast(delivery.queue_name)
+        )
+
+    def _keep(self, deliveries: Sequence[Delivery], *, is_limited: bool) -> None:
+        """For another look. ``is_limited``: what is missing is a free slot of their kind, not a free row."""
+        now = time.monotonic()
+        if is_limited:
+            if not self._unsuited:
+                self._unsuited_since = now
+            self._unsuited.extend(deliveries)
+        else:
+            self._later.extend((now + _LOCKED, delivery) for delivery in deliveries)
+
+    def _claim(
+        self,
+        references: Mapping[str, list[Delivery]],
+        names: Collection[str],
+        wanted: bool,
+        verdicts: _Verdicts,
+    ) -> list[Message]:
+        if not references:
+            return []
+        messages = self._rows.claim(list(references), names, wanted)
+        claimed = {message.id for message in messages}
+        rest = [task_id for task_id in references if task_id not in claimed]
+        states = self._rows.states(rest) if rest else {}
+        for task_id, deliveries in references.items():
+            if task_id in claimed:
+                verdicts.done += deliveries
+                for delivery in deliveries[1:]:
+                    _log_dropped(delivery, task_id, "it was delivered more than once")
+                continue
+            state, has_expired = states.get(task_id, (None, False))
+            if state is None:
+                verdicts.refused += [(delivery, f"there is no task {task_id} here.") for delivery in deliveries]
+            elif state is State.READY and not has_expired:
+                # Locked at the moment, or one that another kind of slot is to run. It is waited for once; while it is,
+                # the keeper misses it at the broker, and publishes it again and again.
+                verdicts.waiting.append(deliveries[-1])
+                verdicts.done += deliveries[:-1]
+            else:
+                verdicts.done += deliveries
+                for delivery in deliveries:
+                    _log_dropped(delivery, task_id, f"it is {state.value}")
+        return messages
+
+    def _message(self, held: Unrecorded) -> Message:
+        call = held.call
+        now = datetime.now(UTC)
+        return Message(
+            id=call.id,
+            name=call.name,
+            queue_name=held.delivery.queue_name,
+            backend=self._backend,
+            priority=call.priority,
+            arguments=call.arguments,
+            options=call.options,
+            metadata=call.metadata,
+            errors=call.errors,
+            worker_ids=f"{call.worker_ids}{self.worker_id}\n",
+            attempt=call.retries + 1,
+            claim=next(self._tokens),
+            losses=0,
+            acks_late=held.is_late,
+            enqueued_at=call.enqueued_at or now,
+            run_after=None,
+            started_at=now,
+            last_attempted_at=now,
+            expires_at=call.expires,
+            delivery=held,
+        )
+
+    def admit(self, message: Message) -> bool:
+        """Whether a task without a row may start now; called in its slot.
+
+        With ``acks_late=False`` it is acked before, and does not start where the broker could not be told. What was
+        delivered by a connection that is gone does not start either: it comes again, and would run twice.
+        """
+        held: Unrecorded = message.delivery
+        link = self._link
+        if link is None or not link.can_answer(held.delivery):
+            return False
+        if held.is_late:
+            return True
+        return link.ack_now(held.delivery, _FLUSH)
+
+    def settle(self, messages: Sequence[Message]) -> None:
+        """Ack what is acked late."""
+        if self._link is not None:
+            self._link.ack([one.delivery.delivery for one in messages if one.delivery.is_late])
+
+    def reject(self, messages: Sequence[Message]) -> None:
+        """Set aside what is acked late; what was acked before it started is no more at the broker."""
+        if self._link is not None:
+            self._link.reject([one.delivery.delivery for one in messages if one.delivery.is_late])
+
+    def give_back(self, messages: Sequence[Message]) -> None:
+        """Requeue."""
+        if self._link is not None:
+            self._link.requeue([one.delivery.delivery for one in messages])
+
+    # Waking up
+
+    def filenos(self) -> list[int]:
+        """The link's bell."""
+        return [self._bell.watched]
+
+    def has_hints(self) -> bool:
+        """The bell tells of all deliveries."""
+        return False
+
+    def has_news(self) -> bool:
+        """Whether deliveries wait."""
+        if self._link is None:
+            return False
+        now = time.monotonic()
+        return (
+            bool(self._link.deliveries)
+            or bool(self._later and self._later[0][0] <= now)
+            or bool(self._unsuited and self._unsuited_look_at <= now)
+        )
+
+    def drain_hints(self) -> bool:
+        """Quieten the bell."""
+        self._bell.quieten()
+        return self.has_news()
+
+    @property
+    def trusted_for(self) -> float | None:
+        """Deliveries always ring."""
+        return _LOOK_FOR_QUEUES
+
+    @property
+    def settles_in(self) -> float:
+        """At once."""
+        return 0.0
+
+    def is_drained(self) -> bool:
+        """Whether the broker answers, and has nothing for us; what it cannot count is taken for nothing."""
+        if self._link is None or not self._link.is_connected or self.has_news() or self._later or self._unsuited:
+            return False
+        names = [name for name in self._names if not self._options.topology.is_broadcast(name)]
+        found = ask(self._options, names)
+        return found is not None and not any(one.ready for one in found.values())
+
+    def facts(self, queue_names: Collection[str]) -> Mapping[str, QueueFacts]:
+        """Asked over a connection of its own."""
+        return facts(self._options, queue_names)
+
+
+def _has_expired(call: Call) -> bool:
+    return call.expires is not None and call.expires <= datetime.now(UTC)
+
+
+def _is_due(call: Call) -> bool:
+    return call.eta is None or call.eta <= datetime.now(UTC)
+
+
+def _log_dropped(delivery: Delivery, task_id: str, reason: str) -> None:
+    logger.info(
+        "A message from queue %r for task %s was dropped: %s.",
+        delivery.queue_name,
+        task_id,
+        reason,
+        extra={"action": "message_dropped", "task_id": task_id},
+    )

@@ -1,0 +1,404 @@
+"""Messages on a broker: what is published, and what may be believed of what comes back.
+
+A recorded task is a :class:`Reference`: ``{"version":1,"id":"<uuid>"}``; its row has the rest. An unrecorded one is
+a :class:`Call`: Celery's message protocol 2 in JSON (docs.celeryq.dev, "Message Protocol", version 2), so that
+Celery's producers and workers can share a broker with ours. What Celery has no word for travels in one header more,
+``taskq``.
+
+:func:`decode` reads JSON only, and refuses with :class:`BadMessage` what it cannot vouch for.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import cast
+
+from . import codec
+from .options import MAX_COUNT, MAX_DELIVERIES_LIMIT
+from .untrusted import (
+    JSON_ENCODING,
+    JSON_TYPE,
+    MAX_BODY,
+    Ambiguous,
+    BadMessage,
+    Table,
+    count_of,
+    flag_of,
+    glimpse,
+    kind_of,
+    moment_of,
+    parse,
+    short_text_of,
+    stored_text_of,
+    table_of,
+    text_of,
+)
+
+__all__ = [
+    "MAX_BODY",
+    "BadMessage",
+    "Call",
+    "Reference",
+    "Wire",
+    "decode",
+    "encode_call",
+    "encode_reference",
+]
+
+#: bytes of the ``taskq`` header: all headers must fit one frame (AMQP 0-9-1, 4.2.6), which RabbitMQ has at 128 KiB
+MAX_EXTRAS = 48 * 1024
+#: characters of a task's name; the column's width
+MAX_NAME = 255
+
+#: lines of ``worker_ids`` that travel, the newest
+_WORKER_IDS = 50
+#: stands for those that were cut off, and for Celery's, which do not sign; up to so many
+_UNKNOWN_WORKER, _MAX_LINES = "unknown\n", 1_000
+#: bytes of one error line that travels; longer ones have their texts shortened to the characters below
+_ERROR_LINE, _ERROR_MESSAGE, _ERROR_TRACEBACK = 8_192, 400, 1_600
+_REFERENCE_HEAD, _REFERENCE_TAIL = '{"version":1,"id":"', '"}'
+_REFERENCE_LENGTH = len(_REFERENCE_HEAD) + 36 + len(_REFERENCE_TAIL)
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_CALL_TAIL = ',{"callbacks":null,"errbacks":null,"chain":null,"chord":null}]'
+_PROTOCOL_1 = "the message is in Celery's protocol 1, which is not read; let its producer set task_protocol = 2"
+_CANVAS = ("callbacks", "errbacks", "chain", "chord")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wire:
+    """A message as the transport takes it.
+
+    ``properties``: ``content_type``, ``content_encoding`` and, where they are known, ``correlation_id`` and
+    ``reply_to``. Both dicts belong to whoever asked for them.
+    """
+
+    body: bytes
+    headers: Table
+    properties: Table
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """A recorded task; ``id``: its row's, as canonical text."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """An unrecorded task: all there is of it.
+
+    ``id``: what the producer chose, a UUID from ours. ``arguments``, ``options`` and ``metadata``: JSON text, as in a
+    row. ``retries``: attempts that failed before this one. ``reply_to``: the queue for the result, "" when
+    nobody waits; its name is as the message has it, and no more trustworthy. ``root_id`` and ``parent_id``: the
+    task that began it all and the one that enqueued this one, "" for none. From ``options`` on: None, 0 or "" in
+    messages that our producers did not write. ``errors`` and ``worker_ids`` are as in a row, with the oldest and
+    the longest cut to what a header can carry; in what comes back, a worker that is not known any more is "unknown".
+    """
+
+    id: str
+    name: str
+    arguments: str
+    retries: int = 0
+    expires: datetime | None = None
+    eta: datetime | None = None
+    reply_to: str = ""
+    correlation_id: str = ""
+    root_id: str = ""
+    parent_id: str = ""
+    options: str = ""
+    metadata: str = ""
+    enqueued_at: datetime | None = None
+    acks_late: bool | None = None
+    max_deliveries: int | None = None
+    priority: int = 0
+    errors: str = ""
+    worker_ids: str = ""
+
+
+def encode_reference(task_id: str) -> Wire:
+    """The message for a row; ``task_id``: a UUID as canonical text."""
+    return Wire(
+        body=f"{_REFERENCE_HEAD}{task_id}{_REFERENCE_TAIL}".encode(),
+        headers={},
+        properties={"content_type": JSON_TYPE, "content_encoding": JSON_ENCODING},
+    )
+
+
+def encode_call(call: Call) -> Wire:
+    """The message for a task without a row.
+
+    Headers that a Celery worker has the same defaults for are left out: each costs a microsecond at either end. Those
+    that stand for the arguments stay, as a Celery worker without them logs the arguments themselves.
+
+    Raises ``ValueError`` for what :func:`decode` would not take back: a body over ``MAX_BODY``, options and metadata
+    over ``MAX_EXTRAS``, a name that cannot be printed.
+    """
+    body = (call.arguments[:-1] + _CALL_TAIL).encode()
+    if len(body) > MAX_BODY:
+        raise ValueError(f"The arguments take {len(body)} bytes; a task without a record has at most {MAX_BODY}.")
+    if not call.name.isprintable():
+        raise ValueError(f"The task name {glimpse(call.name)} cannot be printed.")
+    headers: Table = {"lang": "py", "task": call.name, "id": call.id, "argsrepr": "(...)", "kwargsrepr": "{...}"}
+    if call.retries:
+        headers["retries"] = call.retries
+    if call.root_id and call.root_id != call.id:
+        headers["root_id"] = call.root_id
+    if call.parent_id:
+        headers["parent_id"] = call.parent_id
+    if call.eta is not None:
+        headers["eta"] = call.eta.isoformat()
+    if call.expires is not None:
+        headers["expires"] = call.expires.isoformat()
+    extras = _encode_extras(call)
+    if extras:
+        headers["taskq"] = extras
+    properties: Table = {
+        "content_type": JSON_TYPE,
+        "content_encoding": JSON_ENCODING,
+        "correlation_id": call.correlation_id or call.id,
+    }
+    if call.reply_to:
+        properties["reply_to"] = call.reply_to
+    return Wire(body=body, headers=headers, properties=properties)
+
+
+def decode(
+    body: object,
+    *,
+    content_type: object,
+    content_encoding: object,
+    headers: object,
+    properties: object,
+    max_body: int = MAX_BODY,
+) -> Reference | Call:
+    """What a message asks for.
+
+    Total: any input gives a value or raises ``BadMessage``, in time linear in its size. Nothing is imported,
+    unpickled, decompressed or executed. What came in is what is returned: values that kombu's JSON marks with
+    ``__type__`` stay the objects they are.
+    """
+    text = text_of(
+        body, content_type=content_type, content_encoding=content_encoding, headers=headers, max_body=max_body
+    )
+    table = table_of(headers, "headers")
+    task = table.get("task")
+    if task is None:
+        return _decode_reference(text)
+    return _decode_call(text, task, table, table_of(properties, "properties"))
+
+
+def _decode_reference(text: str) -> Reference:
+    # As we write it: no need for a parser.
+    if len(text) == _REFERENCE_LENGTH and text.startswith(_REFERENCE_HEAD) and text.endswith(_REFERENCE_TAIL):
+        task_id = text[len(_REFERENCE_HEAD) : -len(_REFERENCE_TAIL)]
+        if _UUID.fullmatch(task_id):
+            return Reference(id=task_id)
+    value = parse(text)
+    if not isinstance(value, dict) or "version" not in value:
+        raise BadMessage(_no_reference(value))
+    version = value["version"]
+    if type(version) is not int or version < 1:
+        raise BadMessage("the reference's version is not a whole number from 1")
+    if version > 1:
+        raise BadMessage("a newer version of django_taskq published this reference; run the same version everywhere")
+    given = value.get("id")
+    if type(value) is Ambiguous or len(value) != 2 or type(given) is not str:
+        raise BadMessage("a reference has 'version' and 'id' (text), each once, and nothing else")
+    if not _UUID.fullmatch(given.lower()):
+        raise BadMessage(f"the reference's id {glimpse(given)} is not a UUID")
+    return Reference(id=given.lower())
+
+
+def _no_reference(value: object) -> str:
+    """Why a message without a header ``task`` asks for nothing."""
+    if isinstance(value, list):
+        return "the message has the body of a call, but no header 'task'"
+    if not isinstance(value, dict):
+        return f"the body is {kind_of(value)}, neither a reference nor a call"
+    if "task" in value:
+        return _PROTOCOL_1
+    return "the body is an object without 'version', so no reference, and no header 'task' makes it a call"
+
+
+def _decode_call(text: str, task: object, headers: Table, properties: Table) -> Call:
+    name = _name(task)
+    task_id = short_text_of(headers.get("id"), "header 'id'")
+    if not task_id:
+        raise BadMessage("header 'id' is missing or empty")
+    arguments = _arguments(text)
+    reply_to = short_text_of(properties.get("reply_to"), "reply_to")
+    extras = headers.get("taskq")
+    fields = {} if extras is None else _decode_extras(extras)
+    retries = count_of(headers.get("retries"), "header 'retries'", 0, MAX_COUNT - 1) or 0
+    if retries:
+        fields["worker_ids"] = _padded(str(fields.get("worker_ids", "")), retries)
+    return Call(
+        id=task_id,
+        name=name,
+        arguments=arguments,
+        retries=retries,
+        expires=moment_of(headers.get("expires"), "header 'expires'"),
+        eta=moment_of(headers.get("eta"), "header 'eta'"),
+        # Celery's producers name their reply queue also where they do not want the result.
+        reply_to="" if headers.get("ignore_result") is True else reply_to,
+        correlation_id=short_text_of(properties.get("correlation_id"), "correlation_id") or task_id,
+        root_id=short_text_of(headers.get("root_id"), "header 'root_id'"),
+        parent_id=short_text_of(headers.get("parent_id"), "header 'parent_id'"),
+        **fields,  # type: ignore[arg-type]  # each has its field's type
+    )
+
+
+def _padded(worker_ids: str, retries: int) -> str:
+    """A line for each of the attempts before, as in a row; of some it is not known who made them."""
+    missing = min(retries, _MAX_LINES) - worker_ids.count("\n")
+    return _UNKNOWN_WORKER * missing + worker_ids if missing > 0 else worker_ids
+
+
+def _arguments(text: str) -> str:
+    """The arguments in the body of a call, as a row has them."""
+    value = parse(text)
+    if type(value) is not list or len(value) != 3:
+        if isinstance(value, dict) and "args" in value:
+            raise BadMessage(_PROTOCOL_1)
+        raise BadMessage("the body of a call is not a list of three: arguments, keyword arguments, and what comes next")
+    args, kwargs, embed = value
+    if type(args) is not list:
+        raise BadMessage(f"the arguments are {kind_of(args)}, not a list")
+    if type(kwargs) is not dict:
+        raise BadMessage(
+            "a keyword argument is given twice"
+            if isinstance(kwargs, Ambiguous)
+            else f"the keyword arguments are {kind_of(kwargs)}, not an object"
+        )
+    if embed is not None and type(embed) is not dict:
+        raise BadMessage("the third part of the body is not an object with each key once")
+    if embed:
+        found = [key for key in _CANVAS if embed.get(key)]
+        if found:
+            raise BadMessage(
+                f"the message is part of a Celery canvas ({', '.join(found)}), which is not supported by this version"
+            )
+    return stored_text_of([args, kwargs], "the arguments")
+
+
+def _encode_extras(call: Call) -> str:
+    """The header ``taskq``: a JSON object of what is not as usual, "" when there is nothing to say.
+
+    Raises ``ValueError`` when it gets too long even without the errors.
+    """
+    # Options, metadata and errors are JSON already; what else is text here needs no escapes.
+    parts = []
+    if call.enqueued_at is not None:
+        parts.append(f'"enqueued_at":"{call.enqueued_at.isoformat()}"')
+    if call.acks_late is not None:
+        parts.append(f'"acks_late":{"true" if call.acks_late else "false"}')
+    if call.max_deliveries is not None:
+        parts.append(f'"max_deliveries":{call.max_deliveries}')
+    if call.priority:
+        parts.append(f'"priority":{call.priority}')
+    if call.options:
+        parts.append(f'"options":{call.options}')
+    if call.metadata:
+        parts.append(f'"metadata":{call.metadata}')
+    if call.worker_ids or call.errors:
+        parts += _encode_history(call, MAX_EXTRAS - len(",".join(parts).encode()) - 2)
+    if not parts:
+        return ""
+    text = f"{{{','.join(parts)}}}"
+    if len(text.encode()) > MAX_EXTRAS:
+        raise ValueError(
+            f"Options and metadata of a task without a record travel in a header of at most {MAX_EXTRAS} bytes."
+        )
+    return text
+
+
+def _encode_history(call: Call, room: int) -> list[str]:
+    """What is left, for ``room`` bytes, of the attempts before: the newest of them."""
+    workers = codec.encode(call.worker_ids.rstrip("\n").split("\n")[-_WORKER_IDS:] if call.worker_ids else [])
+    room -= len(f',"worker_ids":{workers},"errors":[]'.encode())
+    # Rather no history than no retry.
+    return [f'"worker_ids":{workers}', f'"errors":[{",".join(_newest(call.errors, room))}]'] if room >= 0 else []
+
+
+def _newest(errors: str, room: int) -> list[str]:
+    """The newest lines of ``errors`` that fit ``room`` bytes, oldest first."""
+    lines: list[str] = []
+    for line in reversed(errors.rstrip("\n").split("\n") if errors else ()):
+        short = line if len(line.encode()) <= _ERROR_LINE else _shorten(line)
+        room -= len(short.encode()) + 1
+        if room < 0:
+            break
+        lines.insert(0, short)
+    return lines
+
+
+def _shorten(line: str) -> str:
+    entry = cast("dict[str, codec.JSON]", codec.decode(line))
+    entry["message"] = codec.shorten(str(entry["message"]), _ERROR_MESSAGE)
+    entry["traceback"] = codec.shorten(str(entry["traceback"]), _ERROR_TRACEBACK)
+    return codec.encode(entry)
+
+
+def _decode_extras(text: object) -> Table:
+    """Fields of :class:`Call` from the header ``taskq``; keys of versions to come are not ours to judge."""
+    if type(text) is not str or len(text) > MAX_EXTRAS:
+        raise BadMessage(f"header 'taskq' is not text of at most {MAX_EXTRAS} characters")
+    value = parse(text, "header 'taskq'")
+    if type(value) is not dict:
+        raise BadMessage("header 'taskq' is not an object with each key once")
+    fields: Table = {}
+    for key, given in value.items():
+        read = _EXTRAS.get(key)
+        if read is not None:
+            fields[key] = read(given, f"'{key}' in header 'taskq'")
+    return fields
+
+
+def _object(value: object, what: str) -> str:
+    if type(value) is not dict:
+        raise BadMessage(f"{what} is {kind_of(value)}, not an object with each key once")
+    return stored_text_of(value, what) if value else ""
+
+
+def _errors(value: object, what: str) -> str:
+    """Lines of a row's ``errors``, of what :meth:`AttemptError.parse` can read."""
+    if type(value) is not list:
+        raise BadMessage(f"{what} is {kind_of(value)}, not a list")
+    lines = []
+    for entry in value:
+        if not isinstance(entry, dict):
+            raise BadMessage(f"{what} has {kind_of(entry)} in it")
+        if type(entry.get("attempt", 0)) is not int:
+            raise BadMessage(f"{what} has an attempt that is not a number")
+        lines.append(stored_text_of(entry, what) + "\n")
+    return "".join(lines)
+
+
+def _lines(value: object, what: str) -> str:
+    if type(value) is not list:
+        raise BadMessage(f"{what} is {kind_of(value)}, not a list")
+    # A line for each attempt: an empty one would not be counted.
+    return "".join(f"{short_text_of(item, what)}\n" if item != "" else _UNKNOWN_WORKER for item in value)
+
+
+def _name(value: object) -> str:
+    if type(value) is not str:
+        raise BadMessage(f"header 'task' is {kind_of(value)}, not text")
+    if not 0 < len(value) <= MAX_NAME or not value.isprintable():
+        raise BadMessage(f"header 'task' {glimpse(value)} is not a name of 1 to {MAX_NAME} printable characters")
+    return value
+
+
+_EXTRAS = {
+    "options": _object,
+    "metadata": _object,
+    "enqueued_at": moment_of,
+    "acks_late": flag_of,
+    "max_deliveries": lambda value, what: count_of(value, what, 1, MAX_DELIVERIES_LIMIT),
+    "priority": lambda value, what: count_of(value, what, -100, 100) or 0,
+    "errors": _errors,
+    "worker_ids": _lines,
+}

@@ -1,0 +1,1 @@
+"""Commands of ``manage.py``: they parse, call a service, print."""

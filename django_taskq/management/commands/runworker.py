@@ -1,0 +1,170 @@
+"""``manage.py runworker``: run tasks until stopped."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from ...aliases import taskq_backends
+from ...conf import OptionsError
+from ...core.queues import QueueSelection
+from ...exceptions import OptionError
+from ...worker.banner import banner
+from ...worker.logs import configure
+from ...worker.settings import DEFAULT_COROUTINES, WorkerSettings
+from ...worker.startup import CannotStart, check_database, import_tasks, wait_for_database
+from ...worker.supervisor import Supervisor
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number from 1 up.")
+    return int(text)
+
+
+def _not_negative(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number from 0 up.")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r}: give seconds from 0 up.")
+    return seconds
+
+
+def _queues(text: str) -> QueueSelection:
+    try:
+        return QueueSelection.parse(text)
+    except OptionError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _cpus() -> int:
+    """CPUs this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Command(BaseCommand):
+    """Parses, checks, starts the supervisor."""
+
+    help = "Run tasks of all aliases in TASKS that use django_taskq, until stopped by SIGTERM or SIGINT."
+    # Checks run below, once the databases are up; they must not fail for one that is not.
+    requires_system_checks = ()
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """The command line."""
+        parser.add_argument(
+            "--queues",
+            "--queue",
+            type=_queues,
+            default=QueueSelection(),
+            help='queues to serve: names, patterns, "-name" for all but this one; e.g. --queues=mail,"report*",-slow',
+        )
+        parser.add_argument("--backend", action="append", help="alias in TASKS to serve (repeatable); default: all")
+        parser.add_argument("--processes", type=_positive, help="worker processes; default: one per CPU")
+        parser.add_argument("--threads", type=_positive, default=1, help="def tasks at once per process; default: 1")
+        parser.add_argument(
+            "--coroutines",
+            type=_not_negative,
+            default=DEFAULT_COROUTINES,
+            help=f"async def tasks at once per process, 0: run them in threads; default: {DEFAULT_COROUTINES}",
+        )
+        parser.add_argument(
+            "-c",
+            "--concurrency",
+            type=_positive,
+            help="N processes that run one task at a time each; 1 keeps the exact order of priority and age",
+        )
+        parser.add_argument(
+            "--prefetch",
+            type=_positive,
+            help="messages a broker sends ahead to each process, per queue; default: as many as can start soon",
+        )
+        parser.add_argument("--burst", action="store_true", help="exit once nothing due is left")
+        parser.add_argument("--max-tasks", type=_positive, help="exit after this many tasks")
+        parser.add_argument("--name", default="", help="the worker's name; default: host and process id")
+        parser.add_argument(
+            "--shutdown-timeout",
+            type=_seconds,
+            help="seconds running tasks get after the first signal, then they are given back; default: no limit",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Exit status: 0 stopped or done, 1 cannot start, 2 wrong arguments, 4 stopped by force, 5 processes cannot work."""
+        configure(options["verbosity"])
+        settings = self._settings(options)
+        try:
+            status = self._run(settings, options)
+        except (CannotStart, OptionsError) as error:
+            raise CommandError(str(error)) from error
+        if status:
+            sys.exit(status)
+
+    def _settings(self, options: dict[str, Any]) -> WorkerSettings:
+        given = {alias.alias: alias for alias in taskq_backends()}
+        chosen = options["backend"] or list(given)
+        for alias in chosen:
+            if alias not in given:
+                known = ", ".join(given) or "none"
+                raise CommandError(f"TASKS has no alias {alias!r} that uses django_taskq. There are: {known}.")
+        if not chosen:
+            raise CommandError('No alias in TASKS uses django_taskq: set "BACKEND": "django_taskq.TaskqBackend".')
+        concurrency = options["concurrency"]
+        if concurrency and (options["processes"] or options["threads"] != 1):
+            raise CommandError("--concurrency stands for --processes and --threads: give it or these, not both.")
+        return WorkerSettings(
+            backends=tuple(dict.fromkeys(chosen)),
+            queues=options["queues"],
+            processes=concurrency or options["processes"] or _cpus(),
+            threads=options["threads"],
+            coroutines=0 if concurrency else options["coroutines"],
+            strict=concurrency == 1,
+            prefetch=options["prefetch"],
+            burst=options["burst"],
+            max_tasks=options["max_tasks"],
+            name=options["name"] or f"{socket.gethostname()}-{os.getpid()}",
+            shutdown_timeout=options["shutdown_timeout"],
+        )
+
+    def _run(self, settings: WorkerSettings, options: dict[str, Any]) -> int:
+        stops: list[int] = []
+        with self._signals_into(stops):
+            backends = [backend for backend in taskq_backends() if backend.alias in settings.backends]
+            import_tasks([name for backend in backends for name in backend.config.imports])
+            for using in dict.fromkeys(backend.database for backend in backends):
+                if not wait_for_database(using, lambda: bool(stops)):
+                    return 0
+                check_database(using)
+            self.check(tags=None, display_num_errors=False)
+            if options["verbosity"]:
+                self.stderr.write(banner(settings, backends), ending="\n\n")
+            return Supervisor(settings).run(stops)
+
+    @contextmanager
+    def _signals_into(self, stops: list[int]) -> Iterator[None]:
+        """Note stop signals from here on: one that comes before the supervisor listens is not lost."""
+        before = {
+            number: signal.signal(number, lambda number, _: stops.append(number))
+            for number in (signal.SIGTERM, signal.SIGINT)
+        }
+        try:
+            yield
+        finally:
+            # A program that ends anyway must not be ended by one more signal, with another exit status.
+            if not self._called_from_command_line:  # type: ignore[attr-defined]  # Django's own, not in the stubs
+                for number, handler in before.items():
+                    signal.signal(number, handler)

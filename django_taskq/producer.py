@@ -1,0 +1,266 @@
+"""From a call to a row: everything that can be wrong with it is said here, before anything is written."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from . import registry
+from .compat import DEFAULT_TASK_QUEUE_NAME, InvalidTask, TaskResultStatus, UpstreamTask, task_enqueued
+from .core import codec
+from .core.ids import uuid7
+from .core.options import TaskOptions, encode_overrides
+from .core.states import State
+from .core.wire import Call
+from .database import as_project_time, database_now
+from .definition import Task
+from .exceptions import OptionError
+from .publication import publication_of, publish_after_commit, publish_calls
+from .result import TaskResult
+from .routes import route
+from .transitions.enqueue import NewTask, Publication, insert, insert_many
+
+if TYPE_CHECKING:
+    from .backend import TaskqBackend
+
+_DEFAULT_OPTIONS = TaskOptions()
+
+#: What every database keeps, and no time zone moves out of what a datetime can be (MySQL manual, "DATETIME"; SQLite
+#: sorts moments as text).
+_FIRST_YEAR, _LAST_YEAR = 1001, 9998
+
+
+def enqueue(backend: TaskqBackend, task: UpstreamTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> TaskResult:
+    """Insert one task in the caller's transaction, if one is open; a message broker hears of it after the commit.
+
+    Raises ``InvalidTask`` for the task's options, ``TypeError`` for arguments that don't fit the
+    function or are not JSON, ``ValueError`` for arguments that cannot be stored, and the
+    database's own errors; nothing was written then.
+    """
+    backend.validate_task(task)
+    arguments = _encode_call(task, args, kwargs)
+    if backend.config.routes:
+        task = _routed(backend, task, args, kwargs)
+    task, new, is_recorded = _prepare(backend, task)
+    task_id = str(uuid7(time.time()))
+    # Before anybody can run it: the answer must find who waits for it.
+    ticket = backend.result_store.expect(task_id) if new.reply_to else None
+    if is_recorded:
+        enqueued_at = insert(backend.database, new, task_id, arguments)
+        publish_after_commit(backend, new, [task_id])
+    else:
+        enqueued_at = datetime.now(UTC)
+        publish_calls(backend, new, [_call(new, task_id, arguments, enqueued_at)])
+    result = _result(task, new, task_id, enqueued_at, args=args, kwargs=kwargs, ticket=ticket)
+    task_enqueued.send(type(backend), task_result=result)
+    return result
+
+
+def enqueue_many(
+    backend: TaskqBackend, task: UpstreamTask, calls: Sequence[tuple[Sequence[Any], Mapping[str, Any]]]
+) -> list[TaskResult]:
+    """Insert one task per call, all or none; see :func:`enqueue` for the errors."""
+    backend.validate_task(task)
+    texts = [_encode_call(task, args, kwargs) for args, kwargs in calls]
+    if not texts:
+        return []
+    if not backend.config.routes:
+        return _enqueue_burst(backend, task, calls, texts)
+    # A route may send each call elsewhere; what they are enqueued with is common to a queue.
+    queues: dict[str, tuple[UpstreamTask, list[int]]] = {}
+    for index, (args, kwargs) in enumerate(calls):
+        routed = _routed(backend, task, args, kwargs)
+        queues.setdefault(routed.queue_name, (routed, []))[1].append(index)
+    results: dict[int, TaskResult] = {}
+    with transaction.atomic(using=backend.database, savepoint=False):
+        for routed, indexes in queues.values():
+            burst = _enqueue_burst(
+                backend, routed, [calls[index] for index in indexes], [texts[index] for index in indexes]
+            )
+            results.update(zip(indexes, burst, strict=True))
+    return [results[index] for index in range(len(calls))]
+
+
+def _enqueue_burst(
+    backend: TaskqBackend,
+    task: UpstreamTask,
+    calls: Sequence[tuple[Sequence[Any], Mapping[str, Any]]],
+    texts: Sequence[str],
+) -> list[TaskResult]:
+    task, new, is_recorded = _prepare(backend, task)
+    now = time.time()
+    ids = [str(uuid7(now)) for _ in texts]
+    rows = list(zip(ids, texts, strict=True))
+    tickets = [backend.result_store.expect(task_id) if new.reply_to else None for task_id in ids]
+    if is_recorded:
+        enqueued_at = insert_many(backend.database, new, rows)
+        publish_after_commit(backend, new, ids)
+    else:
+        enqueued_at = datetime.now(UTC)
+        publish_calls(backend, new, [_call(new, task_id, text, enqueued_at) for task_id, text in rows])
+    results = [
+        _result(task, new, task_id, enqueued_at, args=args, kwargs=kwargs, ticket=ticket)
+        for task_id, ticket, (args, kwargs) in zip(ids, tickets, calls, strict=True)
+    ]
+    for result in results:
+        task_enqueued.send(type(backend), task_result=result)
+    return results
+
+
+def options_of(task: UpstreamTask) -> TaskOptions:
+    """The run options of a task; upstream's own tasks have none."""
+    return task.options if isinstance(task, Task) else _DEFAULT_OPTIONS
+
+
+def _routed(backend: TaskqBackend, task: UpstreamTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> UpstreamTask:
+    """The task in the queue that ``OPTIONS["routes"]`` sends it to, unless it names one itself."""
+    if task.queue_name != DEFAULT_TASK_QUEUE_NAME:
+        return task
+    try:
+        name = route(backend.config.routes, registry.registered_name(task), args, kwargs, allowed=tuple(backend.queues))
+    except OptionError as error:
+        raise InvalidTask(str(error)) from error
+    return task if name is None or name == task.queue_name else replace(task, queue_name=name)
+
+
+def _call(new: NewTask, task_id: str, arguments: str, enqueued_at: datetime) -> Call:
+    """A task without a row."""
+    return Call(
+        id=task_id,
+        name=new.name,
+        arguments=arguments,
+        expires=new.expires_at,
+        options=new.options,
+        metadata=new.metadata,
+        enqueued_at=enqueued_at,
+        acks_late=None if new.acks_late else False,
+        max_deliveries=new.max_deliveries if new.max_deliveries != _DEFAULT_OPTIONS.max_deliveries else None,
+        priority=new.priority,
+        reply_to=new.reply_to,
+        correlation_id=task_id if new.reply_to else "",
+    )
+
+
+def _prepare(backend: TaskqBackend, task: UpstreamTask) -> tuple[UpstreamTask, NewTask, bool]:
+    """The task with its relative times made absolute, what all its rows have in common, and whether it has any."""
+    if not isinstance(task, Task):
+        # Made by upstream's own class, for instance while another backend was the default.
+        registry.register(task)
+    options = options_of(task)
+    run_after = expires_at = None
+    state = State.READY
+    if task.run_after is not None or options.expires is not None:
+        now = database_now(backend.database)
+        run_after = _moment(task.run_after, now, "run_after")
+        expires_at = _moment(options.expires, now, "expires")
+        if run_after is not None and run_after > now:
+            state = State.SCHEDULED
+            if expires_at is not None and expires_at <= run_after:
+                raise InvalidTask(f"expires ({expires_at}) is not after run_after ({run_after}): it would never run.")
+        if isinstance(task.run_after, int | float | timedelta):
+            task = replace(task, run_after=as_project_time(run_after))
+    name = registry.registered_name(task)
+    base = registry.lookup(name)
+    try:
+        overrides = encode_overrides(options, options_of(base) if base is not None else _DEFAULT_OPTIONS)
+    except OptionError as error:
+        raise InvalidTask(str(error)) from error
+    is_recorded = options.record or not backend.config.is_kombu or state is not State.READY
+    if is_recorded and backend.config.is_kombu and backend.config.topology.is_broadcast(task.queue_name):
+        raise InvalidTask(
+            f"Queue {task.queue_name!r} is a broadcast: every worker runs what is sent to it, so that no row can hold its "
+            "state. Give the task record=False, and no run_after."
+        )
+    new = NewTask(
+        name=name,
+        queue_name=task.queue_name,
+        backend=backend.alias,
+        priority=task.priority,
+        state=state,
+        options=overrides,
+        metadata=codec.encode(options.metadata) if options.metadata else "",
+        max_deliveries=options.max_deliveries,
+        acks_late=options.acks_late,
+        run_after=run_after,
+        expires_at=expires_at,
+        publication=publication_of(backend, state) if is_recorded else Publication.PENDING,
+        # Who does not want the value does not wait for it.
+        reply_to=backend.result_store.open() if backend.settled(options).keeps_result else "",
+    )
+    return task, new, is_recorded
+
+
+def _encode_call(task: UpstreamTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+    bound = (None, *args) if task.takes_context else args
+    try:
+        registry.signature(task.func).bind(*bound, **kwargs)
+    except TypeError as error:
+        raise TypeError(f"{task.module_path}: {error}") from error
+    try:
+        return codec.encode([list(args), kwargs])
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{task.module_path}, {_culprit(args, kwargs)}: {error}") from error
+
+
+def _culprit(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+    """Which argument cannot be stored."""
+    for where, value in [
+        *((f"argument {index} (counted from 1)", value) for index, value in enumerate(args, start=1)),
+        *((f"argument {name!r}", value) for name, value in kwargs.items()),
+    ]:
+        try:
+            codec.encode(value)
+        except (TypeError, ValueError):
+            return where
+    return "the arguments"
+
+
+def _moment(value: datetime | timedelta | float | None, now: datetime, option: str) -> datetime | None:
+    """An option's moment or delay as an aware moment in UTC."""
+    if value is None:
+        return None
+    if not isinstance(value, datetime):
+        return now + (value if isinstance(value, timedelta) else timedelta(seconds=value))
+    if timezone.is_naive(value):
+        if settings.USE_TZ:
+            raise InvalidTask(f"{option} must be an aware datetime.")
+        value = timezone.make_aware(value)
+    if not _FIRST_YEAR <= value.year <= _LAST_YEAR:
+        raise InvalidTask(f"{option}={value!r}: must be in the years {_FIRST_YEAR} to {_LAST_YEAR}.")
+    return value.astimezone(UTC)
+
+
+def _result(
+    task: UpstreamTask,
+    new: NewTask,
+    task_id: str,
+    enqueued_at: datetime,
+    *,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    ticket: object | None,
+) -> TaskResult:
+    return TaskResult(
+        task=task,
+        id=task_id,
+        status=TaskResultStatus.READY,
+        state=new.state,
+        enqueued_at=as_project_time(enqueued_at),
+        started_at=None,
+        last_attempted_at=None,
+        finished_at=None,
+        args=list(args),
+        kwargs=dict(kwargs),
+        backend=new.backend,
+        errors=[],
+        worker_ids=[],
+        metadata=dict(options_of(task).metadata),
+        _ticket=ticket,
+    )

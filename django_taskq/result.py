@@ -1,0 +1,331 @@
+"""What callers hold of a task they enqueued."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from asgiref.sync import sync_to_async
+
+from . import registry
+from .compat import TASK_REFRESH_ATTRS, TaskError, TaskResultStatus, UpstreamResult, UpstreamTask
+from .core import codec
+from .core.message import Message
+from .core.outcome import AttemptError
+from .core.reply import Reply
+from .core.states import State
+from .database import as_project_time
+from .exceptions import ResultUnavailable, TaskCancelled, TaskExpired, TaskFailed
+from .models import TaskRecord
+from .results.waiting import await_within, call_within
+
+if TYPE_CHECKING:
+    from .backend import TaskqBackend
+    from .results.base import Ended
+
+_REFRESHED = (*sorted(TASK_REFRESH_ATTRS), "state", "progress", "metadata", "attempt_errors")
+
+_FAILURES = {State.CANCELLED: TaskCancelled, State.EXPIRED: TaskExpired}
+_REASONS = {
+    State.CANCELLED: "The task was cancelled.",
+    State.EXPIRED: "The task was not started before it expired.",
+    State.FAILED: "The task failed; its errors are not kept (store_errors=False).",
+}
+_UNWANTED = (
+    "The task has no record, and nobody keeps its value (store_result=False, of the task, the call or OPTIONS): there is "
+    "nothing to wait for."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a running task is: ``done`` of ``total`` (None: unknown), in the task's own unit."""
+
+    done: float
+    total: float | None = None
+    message: str = ""
+
+
+class _Deadline:
+    """Until when a caller waits; ``timeout``: seconds from now, None for as long as it takes."""
+
+    def __init__(self, timeout: float | None) -> None:
+        self._at = None if timeout is None else time.monotonic() + timeout
+
+    def left(self) -> float | None:
+        """Seconds from now."""
+        return None if self._at is None else max(self._at - time.monotonic(), 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A value that is not in the row, and what the row says instead."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskResult(UpstreamResult):
+    """A task that was enqueued: a picture of its row, taken when it was made or last refreshed.
+
+    ``state`` is finer than upstream's ``status``. ``attempt_errors``: what went wrong, per attempt.
+    """
+
+    state: State
+    progress: Progress | None = None
+    metadata: Mapping[str, codec.JSON] = field(default_factory=dict)
+    attempt_errors: list[AttemptError] = field(default_factory=list)
+    #: what has to live for as long as somebody may wait for a reply
+    _ticket: object | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def return_value(self) -> Any:
+        """The task's value, from wherever it is kept. Raises ``ValueError`` unless the task was successful."""
+        if isinstance(self._return_value, _Kept):
+            object.__setattr__(self, "_return_value", self._loaded(self._return_value))
+        return UpstreamResult.return_value.fget(self)  # type: ignore[attr-defined]  # a property
+
+    def get(self, timeout: float | None = None) -> Any:
+        """Wait for the task's end and give its value.
+
+        ``timeout``: seconds, None to wait for as long as it takes. Raises ``TaskFailed`` with the remote
+        class path and traceback (``TaskCancelled``, ``TaskExpired``), ``ResultTimeout`` at most
+        0.5 s after the timeout, ``ResultUnavailable`` when there will be nothing to get (``ResultStoreError``: when
+        what keeps results does not answer).
+        """
+        timeout = self._checked(timeout)
+        until = _Deadline(timeout)
+        if not self.is_finished:
+            self._check_wanted()
+            ended = self._backend().result_store.wait(
+                self.id, timeout, is_recorded=self._is_recorded, ticket=self._ticket
+            )
+            self._end(ended)
+        if isinstance(self._return_value, _Kept):
+            # Also what keeps the value has no longer than the caller.
+            call_within(lambda: self.return_value, until.left())
+        return self._value()
+
+    async def aget(self, timeout: float | None = None) -> Any:
+        """See :meth:`get`; the event loop stays free."""
+        timeout = self._checked(timeout)
+        until = _Deadline(timeout)
+        if not self.is_finished:
+            self._check_wanted()
+            ended = await self._backend().result_store.await_(
+                self.id, timeout, is_recorded=self._is_recorded, ticket=self._ticket
+            )
+            self._end(ended)
+        if isinstance(self._return_value, _Kept):
+            await await_within(lambda: self.return_value, until.left())
+        return self._value()
+
+    def cancel(self) -> bool:
+        """Cancel the task: at once while it waits; a running one is asked to stop.
+
+        False when it had ended already, or does not exist any more.
+        """
+        return self._backend().cancel(self.id)
+
+    async def acancel(self) -> bool:
+        """See :meth:`cancel`."""
+        return await sync_to_async(self.cancel, thread_sensitive=True)()
+
+    def forget(self) -> None:
+        """Keep the task's value no longer, where it is in a store of its own; a row goes when its time is over.
+
+        Whoever holds a result that was read has it still. Raises ``ResultStoreError``.
+        """
+        self._backend().result_store.forget(self.id)
+
+    async def aforget(self) -> None:
+        """See :meth:`forget`."""
+        await sync_to_async(self.forget, thread_sensitive=False)()
+
+    def refresh(self) -> None:
+        """Take a new picture. Raises ``TaskResultDoesNotExist`` when nothing is known of the task any more, or yet."""
+        self._take(self._backend().get_result(self.id))
+
+    async def arefresh(self) -> None:
+        """See :meth:`refresh`."""
+        self._take(await self._backend().aget_result(self.id))
+
+    def _take(self, other: UpstreamResult) -> None:
+        for name in _REFRESHED:
+            object.__setattr__(self, name, getattr(other, name))
+
+    def _end(self, ended: Ended) -> None:
+        """Take the picture of the end."""
+        if isinstance(ended, Reply):
+            end_by_reply(self, ended)
+        else:
+            self._take(result_of(self._backend(), ended))
+
+    def _loaded(self, kept: _Kept) -> Any:
+        text = self._backend().result_store.value_of(self.id, kept.text)
+        return None if text is None else codec.decode(text)
+
+    @property
+    def _is_recorded(self) -> bool:
+        options = getattr(self.task, "options", None)
+        return options is None or bool(options.record)
+
+    def _check_wanted(self) -> None:
+        """Raise ``ResultUnavailable`` when nobody is going to say how the task ended."""
+        if not self._is_recorded and not self._backend().settled(self.task.options).keeps_result:  # type: ignore[attr-defined]  # ours
+            raise ResultUnavailable(_UNWANTED)
+
+    def _backend(self) -> TaskqBackend:
+        return self.task.get_backend()  # type: ignore[return-value]  # only our backend makes our results
+
+    def _checked(self, timeout: float | None) -> float | None:
+        is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
+        if timeout is not None and not (is_number and timeout >= 0):
+            raise ValueError(f"timeout={timeout!r}: give seconds from 0 up, or None to wait without limit.")
+        # Longer ones, infinity among them, overflow what waiting is made of.
+        return None if timeout is not None and timeout > threading.TIMEOUT_MAX else timeout
+
+    def _value(self) -> Any:
+        if self.state is State.SUCCESSFUL:
+            return self.return_value
+        error = self.attempt_errors[-1] if self.attempt_errors and self.state is State.FAILED else None
+        raise _FAILURES.get(self.state, TaskFailed)(
+            error.message if error else _REASONS[self.state],
+            task_id=self.id,
+            exception_class_path=error.exception_class_path if error else "",
+            traceback=error.traceback if error else "",
+        )
+
+
+def result_of(backend: TaskqBackend, record: TaskRecord) -> TaskResult:
+    """The picture of a row. Raises ``UnknownTask`` when its task's code is not here."""
+    args, kwargs = record.call_arguments
+    errors = record.attempt_errors
+    state = State(record.state)
+    result = TaskResult(
+        task=backend.task_of(record),
+        id=str(record.pk),
+        status=TaskResultStatus(state.upstream),
+        state=state,
+        enqueued_at=record.enqueued_at,
+        started_at=record.started_at,
+        last_attempted_at=record.last_attempted_at,
+        finished_at=record.finished_at,
+        args=args,
+        kwargs=kwargs,
+        backend=record.backend,
+        errors=_task_errors(errors),
+        worker_ids=_lines(record.worker_ids),
+        progress=_progress(record.progress),
+        metadata=_metadata(record.metadata),
+        attempt_errors=errors,
+    )
+    if record.result is not None:
+        # Elsewhere than in the row: it is fetched when somebody wants it.
+        value = codec.decode(record.result) if record.result else _Kept(record.result)
+        object.__setattr__(result, "_return_value", value)
+    return result
+
+
+def result_of_reply(backend: TaskqBackend, reply: Reply) -> TaskResult:
+    """The picture of a task without a row. Its arguments are not known. Raises ``UnknownTask``."""
+    task = registry.resolve(reply.name, backend.config.imports)
+    result = TaskResult(
+        task=task if task.backend == backend.alias else task.using(backend=backend.alias),
+        id=reply.task_id,
+        status=TaskResultStatus.READY,
+        state=State.READY,
+        enqueued_at=as_project_time(reply.enqueued_at),
+        started_at=None,
+        last_attempted_at=None,
+        finished_at=None,
+        args=[],
+        kwargs={},
+        backend=backend.alias,
+        errors=[],
+        worker_ids=[],
+    )
+    end_by_reply(result, reply)
+    return result
+
+
+def end_by_reply(result: TaskResult, reply: Reply) -> None:
+    """Bring a task's picture to the end that a worker tells of."""
+    errors = [] if reply.error is None else [replace(reply.error, attempt=reply.attempt, worker=reply.worker)]
+    changes: dict[str, Any] = {
+        "state": reply.state,
+        "status": TaskResultStatus(reply.state.upstream),
+        "started_at": as_project_time(reply.started_at),
+        "last_attempted_at": as_project_time(reply.started_at),
+        "finished_at": as_project_time(reply.finished_at),
+        "attempt_errors": errors,
+        "errors": _task_errors(errors),
+        "worker_ids": ["unknown"] * (reply.attempt - 1) + [reply.worker] if reply.attempt else [],
+        "_return_value": None if reply.result is None else codec.decode(reply.result),
+    }
+    for name, changed in changes.items():
+        object.__setattr__(result, name, changed)
+
+
+def running_result(task: UpstreamTask, message: Message, args: list[Any], kwargs: dict[str, Any]) -> TaskResult:
+    """The picture of a task that a worker is about to run."""
+    errors = AttemptError.parse(message.errors)
+    return TaskResult(
+        task=task,
+        id=message.id,
+        status=TaskResultStatus.RUNNING,
+        state=State.RUNNING,
+        enqueued_at=as_project_time(message.enqueued_at),
+        started_at=as_project_time(message.started_at),
+        last_attempted_at=as_project_time(message.last_attempted_at),
+        finished_at=None,
+        args=args,
+        kwargs=kwargs,
+        backend=message.backend,
+        errors=_task_errors(errors),
+        worker_ids=_lines(message.worker_ids),
+        metadata=_metadata(message.metadata),
+        attempt_errors=errors,
+    )
+
+
+def end_picture(
+    result: TaskResult, state: State, finished_at: datetime | None, value: Any, error: AttemptError | None
+) -> None:
+    """Bring a running task's picture to its end, for the signals that tell of it."""
+    changes: dict[str, Any] = {
+        "state": state,
+        "status": TaskResultStatus(state.upstream),
+        "finished_at": as_project_time(finished_at),
+        "_return_value": value,
+    }
+    for name, changed in changes.items():
+        object.__setattr__(result, name, changed)
+    if error is not None:
+        result.attempt_errors.append(error)
+        result.errors.extend(_task_errors([error]))
+
+
+def _task_errors(errors: list[AttemptError]) -> list[TaskError]:
+    return [TaskError(exception_class_path=error.exception_class_path, traceback=error.traceback) for error in errors]
+
+
+def _lines(text: str) -> list[str]:
+    """Lines that end with a newline; a name may hold what else ``splitlines`` takes for an end."""
+    return text.split("\n")[:-1]
+
+
+def _progress(text: str) -> Progress | None:
+    given = codec.decode(text) if text else None
+    if not isinstance(given, dict):
+        return None
+    return Progress(done=given["done"], total=given["total"], message=given["message"])  # type: ignore[arg-type]
+
+
+def _metadata(text: str) -> dict[str, codec.JSON]:
+    given = codec.decode(text) if text else {}
+    return given if isinstance(given, dict) else {}

@@ -1,0 +1,1 @@
+"""Where results are kept and waited for: one registry, one small module per store."""

@@ -1,0 +1,118 @@
+"""Worker processes: their rows, their leases, and what becomes of their tasks when they are lost."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import timedelta
+from operator import attrgetter
+
+from django.db.models import Q
+
+from ..core.outcome import AttemptError
+from ..core.retry import class_path
+from ..core.states import State
+from ..database import Now, as_project_time, database_now
+from ..exceptions import WorkerLost
+from ..models import KeeperRecord, TaskRecord, WorkerRecord
+from .finish import End, Held, finish, release
+
+_KEEPER = "keeper"
+
+
+def register(using: str, worker: WorkerRecord) -> None:
+    """Announce a worker process. Comes before its first claim, so that no claim is without an owner."""
+    worker.started_at = worker.heartbeat_at = as_project_time(database_now(using))
+    worker.save(using=using, force_insert=True)
+
+
+def heartbeat(using: str, worker_id: str) -> bool:
+    """Renew a worker's lease; False when it counts as lost and its tasks are no longer its own."""
+    return WorkerRecord.objects.using(using).filter(pk=worker_id).update(heartbeat_at=Now()) == 1
+
+
+def deregister(using: str, worker_id: str) -> None:
+    """Take a worker's row away."""
+    WorkerRecord.objects.using(using).filter(pk=worker_id).delete()
+
+
+def remove_lost(using: str) -> list[str]:
+    """Take away the rows of workers whose lease has run out; gives their ids, for ``rescue``.
+
+    Also gives the owners of running tasks that have no row: those of a removal that was cut short
+    before its rescue.
+    """
+    running = TaskRecord.objects.using(using).filter(state=State.RUNNING)
+    # Read before the workers: whoever comes in between is not among the owners, and whoever leaves has nothing left.
+    owners = set(running.order_by().values_list("worker_id", flat=True).distinct())
+    workers = WorkerRecord.objects.using(using)
+    known = set()
+    for pk, heartbeat_at, lease, now in workers.annotate(now=Now()).values_list("pk", "heartbeat_at", "lease", "now"):
+        # Guarded by the heartbeat that was read: a worker that woke up meanwhile stays.
+        silent = heartbeat_at < now - timedelta(seconds=lease)
+        if not (silent and workers.filter(pk=pk, heartbeat_at=heartbeat_at).delete()[0]):
+            known.add(pk)
+    return sorted(owners - known)
+
+
+def rescue(using: str, worker_id: str, *, started: Collection[str] | None = None) -> tuple[int, int]:
+    """Take a lost worker's tasks back; gives how many will run again and how many FAILED.
+
+    ``started``: ids the worker had really begun, where somebody knows; the rest is given back
+    uncounted. A task that was begun runs again with ``acks_late`` until ``max_deliveries`` workers
+    died of it; without ``acks_late`` it may have had its effect and is not run twice.
+    """
+    now = database_now(using)
+    ends = []
+    unstarted = []
+    rows = TaskRecord.objects.using(using).filter(state=State.RUNNING, worker_id=worker_id)
+    # Sorted here: asked for this order, MariaDB reads the whole table in it.
+    for row in sorted(rows, key=attrgetter("pk")):
+        if started is not None and str(row.pk) not in started:
+            unstarted.append(Held(str(row.pk), row.claim, row.attempt, row.worker_ids))
+            continue
+        runs_again = row.acks_late and row.losses + 1 < row.max_deliveries
+        error = AttemptError(
+            exception_class_path=class_path(WorkerLost), message=_reason(row, worker_id, runs_again), traceback=""
+        )
+        ends.append(
+            End(
+                id=str(row.pk),
+                claim=row.claim,
+                state=State.READY if runs_again else State.FAILED,
+                error=error.line(attempt=row.attempt, worker=worker_id, at=now),
+                loss=1,
+            )
+        )
+    returned = release(using, unstarted) if unstarted else 0
+    written = finish(using, ends) if ends else {}
+    failed = sum(state is State.FAILED for state in written.values())
+    return returned + len(written) - failed, failed
+
+
+def elect(using: str, worker_id: str, lease: float) -> bool:
+    """Become or stay the keeper for ``lease`` seconds; False when another process is."""
+    keeper = KeeperRecord.objects.using(using)
+    mine_or_free = keeper.filter(pk=_KEEPER).filter(Q(holder=worker_id) | Q(expires_at__lt=Now()))
+    values = {"holder": worker_id, "expires_at": Now() + timedelta(seconds=lease)}
+    if mine_or_free.update(**values):
+        return True
+    if keeper.filter(pk=_KEEPER).exists():
+        return False
+    # Several may try at once: the row is made once, expired, and the guarded update decides.
+    keeper.bulk_create(
+        [KeeperRecord(pk=_KEEPER, expires_at=as_project_time(database_now(using)))], ignore_conflicts=True
+    )
+    return bool(mine_or_free.update(**values))
+
+
+def resign(using: str, worker_id: str) -> None:
+    """Let another process become the keeper at once."""
+    KeeperRecord.objects.using(using).filter(pk=_KEEPER, holder=worker_id).update(holder="", expires_at=Now())
+
+
+def _reason(row: TaskRecord, worker_id: str, runs_again: bool) -> str:
+    if runs_again:
+        return f"Worker {worker_id} was lost while it ran this task; it runs again."
+    if row.acks_late:
+        return f"{row.losses + 1} workers were lost while they ran this task (max_deliveries={row.max_deliveries})."
+    return f"Worker {worker_id} was lost while it ran this task, which is not run twice (acks_late=False)."

@@ -1,0 +1,50 @@
+"""Which ears a worker process needs: one per database whose rows it reads, one per message broker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from ..backend import TaskqBackend
+from ..brokers.base import Consumer
+from ..brokers.database import DatabaseConsumer
+from ..publication import known_queues
+from .rows import BrokerRows
+from .settings import WorkerSettings
+
+
+def open_consumers(
+    backends: Sequence[TaskqBackend], settings: WorkerSettings, worker_id: Callable[[], str]
+) -> list[Consumer]:
+    """The consumers of these backends, not connected yet."""
+    by_database: dict[str, list[str]] = {}
+    by_broker: dict[tuple[object, str], list[TaskqBackend]] = {}
+    for backend in backends:
+        if backend.config.is_kombu:
+            # Aliases that share a broker share its queues.
+            by_broker.setdefault((backend.config, backend.database), []).append(backend)
+        else:
+            by_database.setdefault(backend.database, []).append(backend.alias)
+    consumers: list[Consumer] = [
+        DatabaseConsumer(using, aliases, settings.queues, worker_id()) for using, aliases in by_database.items()
+    ]
+    return consumers + [_kombu_consumer(group, settings, worker_id) for group in by_broker.values()]
+
+
+def _kombu_consumer(
+    backends: Sequence[TaskqBackend], settings: WorkerSettings, worker_id: Callable[[], str]
+) -> Consumer:
+    # Who has no message broker does not load kombu.
+    from ..brokers.kombu.consumer import KombuConsumer  # noqa: PLC0415
+
+    first = backends[0]
+    return KombuConsumer(
+        first.config,
+        first.database,
+        first.alias,
+        settings.queues,
+        worker_id(),
+        rows=BrokerRows(first, [backend.alias for backend in backends], worker_id),
+        known=partial(known_queues, backends),
+        prefetch=settings.prefetch,
+    )

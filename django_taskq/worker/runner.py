@@ -1,0 +1,262 @@
+"""One attempt of one task: decode, signal, call, judge.
+
+Runs the author's code and answers with an ``Outcome``; writes nothing. Whatever the task raises ends
+here, ``SystemExit`` and ``KeyboardInterrupt`` included.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import random
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.dispatch import Signal
+
+from .. import registry
+from ..backend import TaskqBackend
+from ..compat import UpstreamTask, task_finished, task_started
+from ..context import TaskContext
+from ..core import codec
+from ..core.message import Message
+from ..core.options import TaskOptions, decode_overrides
+from ..core.outcome import AttemptError, Outcome, fail, succeed
+from ..core.states import State
+from ..exceptions import TaskqError
+from ..producer import options_of
+from ..result import TaskResult, end_picture, running_result
+from .keeping import keep
+
+logger = logging.getLogger("django_taskq.task")
+
+#: frames of ours above the task's own in a traceback
+_OWN_FRAMES = 1
+
+
+class Attempt:
+    """A claimed task on its way through a slot.
+
+    ``report``: takes progress as JSON text. ``is_cancelled``: whether somebody asked the task to stop.
+    ``admit``: asked right before the start, whether it may start at all.
+    """
+
+    def __init__(
+        self,
+        backend: TaskqBackend,
+        message: Message,
+        *,
+        report: Callable[[str], None],
+        is_cancelled: Callable[[], bool],
+        admit: Callable[[], bool] | None = None,
+    ) -> None:
+        self.backend = backend
+        self.message = message
+        self._report = report
+        self._is_cancelled = is_cancelled
+        self._admit = admit
+        self._task: UpstreamTask
+        self._options = backend.settled(TaskOptions())
+        self._result: TaskResult
+        self._context: TaskContext | None = None
+        self._args: list[Any]
+        self._kwargs: dict[str, Any]
+        self._started = 0.0
+
+    def run(self) -> Outcome:
+        """Run it in this thread. Never raises."""
+        try:
+            return self._kept(self._run())
+        except BaseException as error:  # noqa: BLE001  # see _broken
+            return self._broken(error)
+
+    async def arun(self) -> Outcome:
+        """Run an ``async def`` task on this event loop. Never raises."""
+        try:
+            outcome = await self._arun()
+            if not self.backend.result_store.keeps:
+                return outcome
+            return await sync_to_async(self._kept, thread_sensitive=False)(outcome)
+        except BaseException as error:  # noqa: BLE001  # see _broken
+            return self._broken(error)
+
+    def _run(self) -> Outcome:
+        outcome = self._prepare()
+        if outcome is not None:
+            return outcome
+        try:
+            # ``call`` of an ``async def`` task would add frames; there is none here unless coroutine slots are off.
+            value = (
+                self._task.call(*self._args, **self._kwargs)
+                if inspect.iscoroutinefunction(self._task.func)
+                else self._task.func(*self._args, **self._kwargs)
+            )
+        except BaseException as exception:  # noqa: BLE001  # whatever the author's code raises is an outcome
+            return self._failed(exception)
+        return self._returned(value)
+
+    async def _arun(self) -> Outcome:
+        outcome = self._prepare()
+        if outcome is not None:
+            return outcome
+        try:
+            value = await self._task.func(*self._args, **self._kwargs)
+        except BaseException as exception:  # noqa: BLE001  # as above; a cancelled coroutine ends here, too
+            return self._failed(exception)
+        return self._returned(value)
+
+    def _kept(self, outcome: Outcome) -> Outcome:
+        """The outcome as the row is to have it: a value may be kept elsewhere."""
+        return keep(self.backend, self.message, self._options, outcome)
+
+    def _prepare(self) -> Outcome | None:
+        """Everything before the call; an outcome when it cannot come to that."""
+        message = self.message
+        self._started = time.monotonic()
+        try:
+            self._task = registry.resolve(message.name, self.backend.config.imports)
+            self._options = self.backend.settled(decode_overrides(message.options, options_of(self._task)))
+            args, kwargs = codec.decode(message.arguments)  # type: ignore[misc, str-unpack]  # a pair, or the row is damaged
+            self._result = running_result(self._task, message, list(args), dict(kwargs))  # type: ignore[arg-type]  # as above
+        except (TaskqError, TypeError, ValueError, RecursionError) as error:
+            logger.error(  # noqa: TRY400  # the error says it all; its traceback is ours, not the task's
+                "Task %s id=%s cannot run: %s",
+                message.name,
+                message.id,
+                error,
+                extra={"action": "task_refused", "task_id": message.id},
+            )
+            return Outcome(state=State.FAILED, error=AttemptError.of(error), is_rejected=True)
+        if self._admit is not None:
+            if not self._admit():
+                return Outcome(state=State.READY, is_unstarted=True)
+            if message.expires_at is not None and message.expires_at <= datetime.now(UTC):
+                # Whoever waits for a task without a row has nobody else to hear it from.
+                logger.info(
+                    "Task %s id=%s has expired.",
+                    message.name,
+                    message.id,
+                    extra={"action": "task_expired", "task_id": message.id},
+                )
+                return Outcome(state=State.EXPIRED)
+        self._args, self._kwargs = list(self._result.args), dict(self._result.kwargs)
+        if self._task.takes_context:
+            self._context = TaskContext(
+                task_result=self._result,
+                metadata=dict(self._result.metadata),
+                report=self._report,
+                is_cancelled=self._is_cancelled,
+            )
+            self._args.insert(0, self._context)
+        self._send(task_started)
+        self._started = time.monotonic()
+        return None
+
+    def _returned(self, value: object) -> Outcome:
+        try:
+            outcome = succeed(value, self._options)
+        except (TypeError, ValueError) as error:
+            # Trying again would return the same.
+            return self._failed(error, may_retry=False)
+        return self._ended(outcome, value=None if outcome.result is None else codec.decode(outcome.result))
+
+    def _failed(self, exception: BaseException, *, may_retry: bool = True) -> Outcome:
+        """Called while ``exception`` is being handled: whoever listens to ``task_finished`` may look at it."""
+        outcome = fail(
+            exception,
+            self._options,
+            failures=self.message.failures,
+            chance=random.random(),  # noqa: S311  # jitter, not a secret
+            ask=lambda backoff: self._ask(backoff, exception),
+            may_retry=may_retry,
+            skip_frames=_OWN_FRAMES,
+        )
+        return self._ended(outcome, exception=exception)
+
+    def _broken(self, error: BaseException) -> Outcome:
+        """Something around the task raised, such as a log handler of the project's: no reason to end a slot."""
+        return Outcome(
+            state=State.FAILED, error=AttemptError.of(error), duration=max(time.monotonic() - self._started, 0.0)
+        )
+
+    def _ask(
+        self, backoff: Callable[..., float | timedelta | None], exception: BaseException
+    ) -> float | timedelta | None:
+        return backoff(exception, self._result)
+
+    def _ended(self, outcome: Outcome, *, value: object = None, exception: BaseException | None = None) -> Outcome:
+        duration = time.monotonic() - self._started
+        outcome = replace(outcome, duration=duration, metadata=self._changed_metadata())
+        if outcome.state.is_final:
+            finished_at = self.message.last_attempted_at + timedelta(seconds=duration)
+            end_picture(self._result, outcome.state, finished_at, value, outcome.error)
+            self._send(task_finished)
+        # A handler that raises must not take the outcome along, and leaves no way to tell of it.
+        with suppress(Exception):
+            self._log(outcome, exception)
+        return outcome
+
+    def _send(self, signal: Signal) -> None:
+        try:
+            signal.send_robust(sender=type(self.backend), task_result=self._result)
+        except BaseException as error:  # noqa: BLE001  # what a receiver raises to end a program ends none here, either
+            logger.error(  # noqa: TRY400  # the traceback would not say whose receiver it was
+                "Task %s id=%s: a receiver of a signal raised %r.",
+                self.message.name,
+                self.message.id,
+                error,
+                extra={"action": "receiver_failed", "task_id": self.message.id},
+            )
+
+    def _changed_metadata(self) -> str | None:
+        if self._context is None or self._context.metadata == self._result.metadata:
+            return None
+        try:
+            return codec.encode(self._context.metadata)
+        except (TypeError, ValueError) as error:
+            logger.warning(
+                "Task %s id=%s left metadata that cannot be stored (%s); it stays as it was.",
+                self.message.name,
+                self.message.id,
+                error,
+                extra={"action": "metadata_refused", "task_id": self.message.id},
+            )
+            return None
+
+    def _log(self, outcome: Outcome, exception: BaseException | None) -> None:
+        message = self.message
+        extra = {"task_id": message.id, "task": message.name, "queue": message.queue_name, "attempt": message.attempt}
+        if outcome.state is State.SUCCESSFUL:
+            logger.info(
+                "Task %s id=%s succeeded in %.3f s",
+                message.name,
+                message.id,
+                outcome.duration,
+                extra={"action": "task_succeeded", **extra},
+            )
+        elif outcome.is_retry:
+            logger.warning(
+                "Task %s id=%s failed in attempt %d (%s); it runs again in %.1f s",
+                message.name,
+                message.id,
+                message.attempt,
+                type(exception).__name__,
+                outcome.delay,
+                extra={"action": "task_retried", **extra},
+            )
+        else:
+            # Upstream's own line brings the traceback.
+            logger.error(
+                "Task %s id=%s failed for good in attempt %d after %.3f s (%s)",
+                message.name,
+                message.id,
+                message.attempt,
+                outcome.duration,
+                type(exception).__name__,
+                extra={"action": "task_failed", **extra},
+            )

@@ -1,0 +1,39 @@
+"""What a worker was told on its command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..core.queues import QueueSelection
+
+#: `async def` tasks that run at once in one process; each is an object, not a thread
+DEFAULT_COROUTINES = 250
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSettings:
+    """A worker's settings.
+
+    ``backends``: aliases of ``TASKS``. ``threads``: slots for ``def`` tasks per process; ``coroutines``: for
+    ``async def`` tasks, 0 runs these in thread slots, too. ``strict``: claim no task before a slot is free,
+    so that one slot keeps the exact order. ``prefetch``: messages that a broker sends ahead, None: as many as
+    can start soon. ``burst``: end when nothing due is left. ``max_tasks``: end after
+    that many in all. ``shutdown_timeout``: seconds that running tasks get to end, None: as long as they take.
+    """
+
+    backends: tuple[str, ...]
+    queues: QueueSelection = field(default_factory=QueueSelection)
+    processes: int = 1
+    threads: int = 1
+    coroutines: int = DEFAULT_COROUTINES
+    strict: bool = False
+    prefetch: int | None = None
+    burst: bool = False
+    max_tasks: int | None = None
+    name: str = ""
+    shutdown_timeout: float | None = None
+
+    @property
+    def slots(self) -> int:
+        """Tasks that can run at once in one process."""
+        return self.threads + self.coroutines

@@ -1,0 +1,1 @@
+"""With real worker processes, each test in a project of its own."""

@@ -1,0 +1,1 @@
+"""An ordinary app with tasks, installed in the tests' projects."""

@@ -1,0 +1,1 @@
+"""Pure: no database, no process, no clock but the one handed in."""
