@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import socket
 import sys
@@ -19,9 +20,14 @@ from ...core.queues import QueueSelection
 from ...exceptions import OptionError
 from ...worker.banner import banner
 from ...worker.logs import configure
+from ...worker.probe import default_host
+from ...worker.reload import begin_anew
 from ...worker.settings import DEFAULT_COROUTINES, WorkerSettings
 from ...worker.startup import CannotStart, check_database, import_tasks, wait_for_database
 from ...worker.supervisor import Supervisor
+
+#: bytes; no Python process with Django is smaller
+_LEAST_MEMORY = 16 * 1024**2
 
 
 def _positive(text: str) -> int:
@@ -44,6 +50,20 @@ def _seconds(text: str) -> float:
     if not 0 <= seconds < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r}: give seconds from 0 up.")
     return seconds
+
+
+def _size(text: str) -> int:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT])(?:i?B)?", text.strip(), re.IGNORECASE)
+    size = int(float(match[1]) * 1024 ** ("KMGT".index(match[2].upper()) + 1)) if match else 0
+    if size < _LEAST_MEMORY:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a size with its unit, such as 300M or 1.5G, from 16M up.")
+    return size
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a port, 0 to 65535.")
+    return int(text)
 
 
 def _queues(text: str) -> QueueSelection:
@@ -102,6 +122,21 @@ class Command(BaseCommand):
             type=_seconds,
             help="seconds running tasks get after the first signal, then they are given back; default: no limit",
         )
+        parser.add_argument(
+            "--max-tasks-per-child", type=_positive, help="replace a process after this many tasks (less up to a tenth)"
+        )
+        parser.add_argument(
+            "--max-memory-per-child",
+            type=_size,
+            help="replace a process that uses more (less up to a tenth), e.g. 300M",
+        )
+        parser.add_argument("--probe-port", type=_port, help="answer /live, /ready and /metrics over HTTP on this port")
+        parser.add_argument(
+            "--probe-host",
+            default="",
+            help="the address for --probe-port; default: 127.0.0.1, inside Kubernetes every interface",
+        )
+        parser.add_argument("--heartbeat-file", help="touch this file every second while the worker lives")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Exit status: 0 stopped or done, 1 cannot start, 2 wrong arguments, 4 stopped by force, 5 processes cannot work."""
@@ -138,6 +173,11 @@ class Command(BaseCommand):
             max_tasks=options["max_tasks"],
             name=options["name"] or f"{socket.gethostname()}-{os.getpid()}",
             shutdown_timeout=options["shutdown_timeout"],
+            max_tasks_per_child=options["max_tasks_per_child"],
+            max_memory_per_child=options["max_memory_per_child"],
+            probe_host=options["probe_host"] or default_host(),
+            probe_port=options["probe_port"],
+            heartbeat_file=options["heartbeat_file"],
         )
 
     def _run(self, settings: WorkerSettings, options: dict[str, Any]) -> int:
@@ -152,7 +192,15 @@ class Command(BaseCommand):
             self.check(tags=None, display_num_errors=False)
             if options["verbosity"]:
                 self.stderr.write(banner(settings, backends), ending="\n\n")
-            return Supervisor(settings).run(stops)
+            supervisor = Supervisor(
+                settings,
+                on_terminal=sys.stdin is not None and sys.stdin.isatty(),
+                stale_after=2 * max(backend.config.lease for backend in backends),
+            )
+            status = supervisor.run(stops)
+            if supervisor.is_reloading:
+                begin_anew()
+            return status
 
     @contextmanager
     def _signals_into(self, stops: list[int]) -> Iterator[None]:
