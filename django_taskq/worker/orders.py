@@ -23,11 +23,12 @@ _STOPS = {signal.SIGTERM: 1, signal.SIGINT: 1, signal.SIGQUIT: 2}
 class Orders:
     """What the signals that came until now say; a handler writes it, the supervisor reads it.
 
-    ``stops``: how often a stop was asked for. ``is_reloading``: begin anew, with the code as it is then.
-    ``is_quiet``: start nothing. ``stacks``: how often the stacks were asked for.
+    ``stops``: how often a stop was asked for. ``reloads``: how often new code was, and ``is_reloading``:
+    that it is begun with. ``is_quiet``: start nothing. ``stacks``: how often the stacks were asked for.
     """
 
     stops: int = 0
+    reloads: int = 0
     is_reloading: bool = False
     is_quiet: bool = False
     stacks: int = 0
@@ -43,7 +44,7 @@ class Orders:
             case signal.SIGTERM | signal.SIGINT | signal.SIGQUIT:
                 self.stops += _STOPS[signal.Signals(number)]
             case signal.SIGHUP:
-                self.is_reloading = True
+                self.reloads += 1
             case signal.SIGTSTP | signal.SIGUSR2:
                 self.is_quiet = True
             case signal.SIGCONT:
@@ -52,10 +53,10 @@ class Orders:
                 self.stacks += 1
 
     @contextmanager
-    def heard(self, bell: Bell, *, on_terminal: bool) -> Iterator[None]:
+    def heard(self, bell: Bell, *, hang_up_stops: bool) -> Iterator[None]:
         """Listen to signals within the block; each rings the bell.
 
-        ``on_terminal``: SIGHUP says that the terminal is gone, and the worker goes with it.
+        ``hang_up_stops``: SIGHUP says that the terminal is gone, and the worker goes with it.
         """
 
         def take(number: int, frame: FrameType | None) -> None:
@@ -67,7 +68,7 @@ class Orders:
         handlers: dict[signal.Signals, Callable[[int, FrameType | None], Any]] = dict.fromkeys(
             (*_STOPS, signal.SIGTSTP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT), take
         )
-        handlers[signal.SIGHUP] = hang_up if on_terminal else take
+        handlers[signal.SIGHUP] = hang_up if hang_up_stops else take
         # Rings, as all of them do, and says no more.
         handlers[signal.SIGCHLD] = lambda number, frame: None
         if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:

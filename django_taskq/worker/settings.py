@@ -20,7 +20,8 @@ class WorkerSettings:
     can start soon. ``burst``: end when nothing due is left. ``max_tasks``: end after
     that many in all. ``shutdown_timeout``: seconds that running tasks get to end, None: as long as they take.
     ``max_tasks_per_child``, ``max_memory_per_child`` (bytes): after which a process is replaced. ``probe_port``: None
-    answers no probes, 0 takes any port. ``heartbeat_file``: its age tells whether the worker lives.
+    answers no probes, 0 takes any port. ``heartbeat_file``: its age tells whether the worker lives. ``reload``: begin anew when
+    files of the code change.
     """
 
     backends: tuple[str, ...]
@@ -39,6 +40,7 @@ class WorkerSettings:
     probe_host: str = "127.0.0.1"
     probe_port: int | None = None
     heartbeat_file: str | None = None
+    reload: bool = False
 
     @property
     def slots(self) -> int:

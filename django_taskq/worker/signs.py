@@ -76,12 +76,17 @@ class Signs:
             if self._file is not None or self._notifier.is_listened_to:
                 self._tell(now)
 
-    def stopping(self, *, is_reloading: bool) -> None:
-        """The worker was told to end, or to begin anew."""
-        if is_reloading:
-            self._notifier.reloading()
-        else:
-            self._notifier.stopping()
+    def stopping(self) -> None:
+        """The worker was told to end."""
+        self._notifier.stopping()
+
+    def reloading(self) -> None:
+        """The worker was told to begin anew."""
+        self._notifier.reloading()
+
+    def go_on(self) -> None:
+        """It cannot, and goes on."""
+        self._notifier.ready()
 
     def close(self, *, is_reloading: bool = False) -> None:
         """The worker has ended. ``is_reloading``: another program goes on in its place."""

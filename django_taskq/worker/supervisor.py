@@ -27,6 +27,7 @@ from .logs import flush_output, keep_output
 from .orders import Orders, leave_to_supervisor
 from .process import BROKEN, DRAIN, GAVE_BACK, NOW, QUIET, RESUME, STACKS, STOPPED, Predecessor, WorkerProcess
 from .pulse import Pulse, Retirement
+from .reload import HASTE, Reloads
 from .settings import WorkerSettings
 from .signs import Signs
 
@@ -72,13 +73,13 @@ class _Vacancy(NamedTuple):
 class Supervisor:
     """Runs a worker until it is done or stopped.
 
-    ``on_terminal``: SIGHUP means that the terminal is gone. Otherwise it ends the worker in order with
+    ``hang_up_stops``: SIGHUP stops it, as where a terminal is gone. Otherwise it ends it in order with
     ``is_reloading`` set, for whoever is to begin anew.
     """
 
-    def __init__(self, settings: WorkerSettings, *, on_terminal: bool = False, stale_after: float = 60.0) -> None:
+    def __init__(self, settings: WorkerSettings, *, hang_up_stops: bool = True, stale_after: float = 60.0) -> None:
         self._settings = settings
-        self._on_terminal = on_terminal
+        self._hang_up_stops = hang_up_stops
         self._stale_after = stale_after
         self._budget = None if settings.max_tasks is None else Budget(settings.max_tasks)
         self._children: dict[int, _Child] = {}
@@ -97,6 +98,7 @@ class Supervisor:
         self._ends: Counter[str] = Counter(dict.fromkeys(("crash", "memory", "tasks"), 0))
         self._signal_bell = Bell()
         self._signs = Signs(settings, self._picture)
+        self._reloads = Reloads(self._orders, self._signs, self._fork_process, is_watching=settings.reload)
 
     @property
     def is_reloading(self) -> bool:
@@ -108,7 +110,7 @@ class Supervisor:
 
         ``stops``: signals to stop that came before.
         """
-        with self._orders.heard(self._signal_bell, on_terminal=self._on_terminal):
+        with self._orders.heard(self._signal_bell, hang_up_stops=self._hang_up_stops):
             self._orders.stops += len(stops)
             close_for_fork()
             # Memory that no child's collector touches stays shared with this process.
@@ -117,12 +119,14 @@ class Supervisor:
             self._vacancies = [_Vacancy(0.0, index) for index in range(self._settings.processes)]
             while self._children or (self._vacancies and not self._orders.is_stopping):
                 self._fill_vacancies()
+                self._reloads.tend(time.monotonic())
                 self._sleep()
                 self._reap()
                 self._succeed()
                 self._give_up()
                 self._pass_on_signals()
                 self._pass_on_wishes()
+            self._reloads.close()
             self._rescue_last()
             self._signs.close(is_reloading=self.is_reloading)
         if self._budget is not None:
@@ -153,9 +157,7 @@ class Supervisor:
         times = [vacancy.at for vacancy in self._vacancies]
         times += [at for at in (self._force_at, self._kill_at, self._stacks_at) if at is not None]
         waits = [at - now for at in times]
-        due_in = self._signs.due_in(now)
-        if due_in is not None:
-            waits.append(due_in)
+        waits += [wait for wait in (self._signs.due_in(now), self._reloads.due_in(now)) if wait is not None]
         timeout = max(min(waits), 0.0) if waits else None
         bell = self._signal_bell.watched
         readable, writable, _ = select.select([bell, *self._signs.reads], self._signs.writes, [], timeout)
@@ -207,7 +209,7 @@ class Supervisor:
         status = BROKEN
         try:
             # The pipes' other ends must be the supervisor's alone: their end tells that it is gone.
-            for end in (control_out, *(child.control for child in self._children.values())):
+            for end in (control_out, *self._reloads.pipes, *(child.control for child in self._children.values())):
                 os.close(end)
             self._signs.close_in_child()
             leave_to_supervisor()
@@ -302,10 +304,12 @@ class Supervisor:
                 "Reloading" if self.is_reloading else "Stopping",
                 extra={"action": "stopping"},
             )
-            self._signs.stopping(is_reloading=self.is_reloading)
+            if not self.is_reloading:
+                self._signs.stopping()
             self._tell(DRAIN)
-            if self._settings.shutdown_timeout is not None:
-                self._force_at = now + self._settings.shutdown_timeout
+            timeouts = (self._settings.shutdown_timeout, HASTE if self._reloads.is_hasty else None)
+            if any(timeout is not None for timeout in timeouts):
+                self._force_at = now + min(timeout for timeout in timeouts if timeout is not None)
         if self._told < 2 and (self._orders.stops > 1 or (self._force_at is not None and now >= self._force_at)):
             logger.warning("Stopping at once: running tasks are given back.", extra={"action": "stopping_now"})
             self._force_at = None

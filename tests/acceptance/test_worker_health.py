@@ -19,7 +19,7 @@ from tests.acceptance.load import broker
 from tests.acceptance.process import Process
 from tests.acceptance.project import Project
 from tests.acceptance.workers import Gate, ended, is_gone, row, start_worker, states
-from tests.servers import RabbitMQServer
+from tests.servers import RabbitMQServer, TCPProxy
 from tests.taskapp import tasks
 from tests.waiting import wait_until
 
@@ -146,16 +146,18 @@ def test_signs_that_cannot_be_given_are_refused(project: Project, tmp_path: Path
 def test_a_worker_without_its_broker_lives_and_is_not_ready(
     make_project: Callable[..., Project], private_rabbitmq: RabbitMQServer
 ) -> None:
-    project = make_project(tasks=broker(private_rabbitmq.url()))
-    worker = start_worker(project, "--probe-port=0")
-    port = port_of(worker)
-    wait_for_page(port, "ready", 200)
-    private_rabbitmq.stop()
-    assert wait_for_page(port, "ready", 503) == "process 0 waits for its broker\n"
-    assert page(port, "live") == (200, "ok\n")
-    private_rabbitmq.start()
-    wait_for_page(port, "ready", 200)
-    assert ended(tasks.add.enqueue(1, 2)).result == "3"
+    with TCPProxy(private_rabbitmq.port) as proxy:
+        project = make_project(tasks=broker(private_rabbitmq.url(port=proxy.port)))
+        worker = start_worker(project, "--probe-port=0")
+        port = port_of(worker)
+        wait_for_page(port, "ready", 200)
+        proxy.refuse()
+        proxy.cut()
+        assert wait_for_page(port, "ready", 503) == "process 0 waits for its broker\n"
+        assert page(port, "live") == (200, "ok\n")
+        proxy.resume()
+        wait_for_page(port, "ready", 200)
+        assert ended(tasks.add.enqueue(1, 2)).result == "3"
 
 
 @pytest.mark.databases("sqlite")
