@@ -38,18 +38,21 @@ from .flow import HORIZON
 from .intake import Intake
 from .lane import FastLane
 from .lease import Lease
+from .pulse import Pulse, Retirement
+from .recycle import Recycling, resident_memory
 from .replies import Replies
 from .reports import Key, Reports
 from .runner import Attempt
 from .settings import WorkerSettings
 from .slots import CoroutineSlots, ThreadSlots, Work
+from .stacks import show_stacks
 from .unrecorded import Settler
 from .writer import PATIENCE, Writer
 
 logger = logging.getLogger("django_taskq.worker")
 
 #: what the supervisor says over the pipe; its end of file means that the supervisor is gone
-DRAIN, NOW = b"d", b"n"
+DRAIN, NOW, QUIET, RESUME, STACKS = b"d", b"n", b"q", b"r", b"s"
 
 #: exit statuses of a process
 STOPPED, BROKEN, GAVE_BACK = 0, 1, 4
@@ -81,9 +84,15 @@ class WorkerProcess:
         *,
         budget: Budget | None = None,
         predecessors: Sequence[Predecessor] = (),
+        pulse: Pulse | None = None,
+        tell: Callable[[], None] = lambda: None,
     ) -> None:
+        """``tell``: called when the pulse says something that the supervisor should hear at once."""
         self._settings = settings
         self._board = board
+        self._pulse = pulse or Pulse()
+        self._tell = tell
+        self._recycling = Recycling(settings.max_tasks_per_child, settings.max_memory_per_child)
         self._control: int | None = control
         self._predecessors = list(predecessors)
         #: tasks of predecessors that were given back, or ended
@@ -127,6 +136,9 @@ class WorkerProcess:
         self._connected = False
         self._reconnect_pause = _RECONNECT
         self._draining = False
+        #: nothing more is claimed, since this process is to be succeeded, or since the supervisor said so
+        self._retiring = False
+        self._quiet = False
         self._deadline: float | None = None
         self._status = STOPPED
         self._over = threading.Event()
@@ -235,6 +247,7 @@ class WorkerProcess:
     def _step(self) -> None:
         """One turn: take outcomes, write ends, claim tasks; then sleep until something happens."""
         now = time.monotonic()
+        self._pulse.beat(now)
         if self._deadline is not None and now >= self._deadline:
             self._give_back_everything()
         if not self._connected:
@@ -260,6 +273,7 @@ class WorkerProcess:
             consumer.hand_over()
         databases = [lease.using for lease in self._leases]
         self._reports.look_for_cancelled(now, self._worker_id, databases, is_idle=not self._held)
+        self._recycle(now)
         self._tend(now)
         if not self._claim(now) and not self._finished():
             self._sleep(now)
@@ -269,6 +283,8 @@ class WorkerProcess:
         return not self._threads.is_empty() and not self._draining
 
     def _collect(self, now: float) -> None:
+        if self._done:
+            self._pulse.count(len(self._done))
         while self._done:
             work, outcome = self._done.popleft()
             if not work.is_async:
@@ -290,8 +306,31 @@ class WorkerProcess:
 
     def _tend(self, now: float) -> None:
         """Let the consumers know what could start, and do what is due with them."""
-        ahead = -1 if self._draining else self._intake.ahead(*self._slots_state(now))
+        ahead = -1 if self._takes_none() else self._intake.ahead(*self._slots_state(now))
         self._next_tending = min(consumer.tend(now, ahead) for consumer in self._consumers)
+        self._pulse.set_brokers(all(consumer.is_connected for consumer in self._consumers))
+
+    def _takes_none(self) -> bool:
+        """Whether no task is claimed, however many slots are free."""
+        return self._draining or self._retiring or self._quiet
+
+    def _recycle(self, now: float) -> None:
+        """Ask for a successor once this process has done enough."""
+        if self._draining or self._retiring:
+            return
+        reason = self._recycling.verdict(now, is_idle=not self._held)
+        if reason is Retirement.NONE:
+            return
+        self._retiring = True
+        # What waits here is given back, before it makes memory grow; of tasks none was claimed that may not run.
+        self._draining = reason is Retirement.MEMORY
+        if reason is Retirement.MEMORY:
+            why = f"uses {resident_memory() >> 20} MiB of memory"
+        else:
+            why = "has taken its number of tasks"
+        logger.info("This worker process %s; it is succeeded.", why, extra={"action": "process_retires"})
+        self._pulse.retire(reason)
+        self._tell()
 
     def _slots_state(self, now: float) -> tuple[int, int, float]:
         """Tasks held for threads and for coroutines, and for how long no thread slot came free."""
@@ -302,15 +341,19 @@ class WorkerProcess:
 
     def _claim(self, now: float) -> bool:
         """Claim what the slots can take; True when there is something to do at once."""
-        if self._draining:
-            return False
+        if self._takes_none():
+            if self._draining or not self._retiring or self._held:
+                return False
+            self._draining = True
+            return True
         state = self._slots_state(now)
         may_end = self._settings.burst and not self._held
         if may_end:
             # Whatever the last look found: what ran since may have enqueued more.
             self._intake.look_now()
         if self._intake.look_in(now, *state) == 0.0:
-            messages = self._intake.take(now, len(self._places), *state)
+            messages = self._intake.take(now, self._recycling.room(len(self._places)), *state)
+            self._recycling.took(len(messages), now)
             for message in messages:
                 self._submit(message)
             if messages:
@@ -364,6 +407,7 @@ class WorkerProcess:
                 self._forget(work)
             self._give_back(waiting)
             self._intake.gave_back(len(waiting))
+            self._recycling.gave_back(len(waiting))
             self._intake.look_now()
 
     def _database_of(self, key: Key) -> str | None:
@@ -389,7 +433,7 @@ class WorkerProcess:
         # From here on outcomes ring the bell; those that came before are looked for below.
         self._sleeping = True
         busy = self._is_busy()
-        look = None if self._draining else self._intake.look_in(now, *self._slots_state(now))
+        look = None if self._takes_none() else self._intake.look_in(now, *self._slots_state(now))
         self._is_receptive = look is not None
         waits = [
             self._writer.due_in(now, busy=busy),
@@ -400,6 +444,7 @@ class WorkerProcess:
             HORIZON if self._coroutines.is_blocked or not self._coroutines.is_empty() else None,
             0.0 if self._done and not busy else None,
             self._reports.due_in(now, is_idle=not self._held),
+            self._recycling.due_in(now),
             self._replies.due_in(now),
             None if self._deadline is None else self._deadline - now,
             self._next_tending - now,
@@ -429,7 +474,14 @@ class WorkerProcess:
             self._obey(os.read(self._control, 16))
 
     def _obey(self, words: bytes) -> None:
-        self._draining = True
+        if STACKS in words:
+            show_stacks(self._held.values(), self._coroutines.tasks())
+            self._pulse.showed_stacks()
+        if QUIET in words or RESUME in words:
+            self._quiet = words.rfind(QUIET) > words.rfind(RESUME)
+            self._intake.look_now()
+        if not words or DRAIN in words or NOW in words:
+            self._draining = True
         if not words:
             # The supervisor is gone: nobody would replace this process, or stop it.
             logger.warning("The supervisor is gone; this worker process ends.", extra={"action": "orphaned"})
@@ -466,7 +518,10 @@ class WorkerProcess:
                 )
         self._predecessors = []
         self._connected = True
-        self._board.set_ready()
+        self._pulse.set_database(True)
+        if not self._board.is_ready:
+            self._board.set_ready()
+            self._tell()
         self._intake.look_now()
 
     def _disconnect(self, error: Exception) -> None:
@@ -480,6 +535,7 @@ class WorkerProcess:
             extra={"action": "database_failed"},
         )
         self._connected = False
+        self._pulse.set_database(False)
         for consumer in self._consumers:
             consumer.disconnect()
         for lease in self._leases:

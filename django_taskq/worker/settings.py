@@ -19,6 +19,9 @@ class WorkerSettings:
     so that one slot keeps the exact order. ``prefetch``: messages that a broker sends ahead, None: as many as
     can start soon. ``burst``: end when nothing due is left. ``max_tasks``: end after
     that many in all. ``shutdown_timeout``: seconds that running tasks get to end, None: as long as they take.
+    ``max_tasks_per_child``, ``max_memory_per_child`` (bytes): after which a process is replaced. ``probe_port``: None
+    answers no probes, 0 takes any port. ``heartbeat_file``: its age tells whether the worker lives. ``reload``: begin anew when
+    files of the code change.
     """
 
     backends: tuple[str, ...]
@@ -32,8 +35,23 @@ class WorkerSettings:
     max_tasks: int | None = None
     name: str = ""
     shutdown_timeout: float | None = None
+    max_tasks_per_child: int | None = None
+    max_memory_per_child: int | None = None
+    probe_host: str = "127.0.0.1"
+    probe_port: int | None = None
+    heartbeat_file: str | None = None
+    reload: bool = False
 
     @property
     def slots(self) -> int:
         """Tasks that can run at once in one process."""
         return self.threads + self.coroutines
+
+    @property
+    def has_early_successors(self) -> bool:
+        """Whether the next process starts while the last one still ends its tasks.
+
+        Not where each process runs one task at a time: there a retiring one has no slot free, and whoever asked for so
+        many at once gets no more.
+        """
+        return self.threads > 1 or self.coroutines > 0
