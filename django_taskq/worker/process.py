@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
@@ -40,12 +41,13 @@ from .lane import FastLane
 from .lease import Lease
 from .pulse import Pulse, Retirement
 from .recycle import Recycling, resident_memory
+from .remote import Remote, Verb
 from .replies import Replies
 from .reports import Key, Reports
 from .runner import Attempt
 from .settings import WorkerSettings
 from .slots import CoroutineSlots, ThreadSlots, Work
-from .stacks import show_stacks
+from .stacks import facts_text, show_stacks, stacks_text
 from .unrecorded import Settler
 from .writer import PATIENCE, Writer
 
@@ -109,10 +111,20 @@ class WorkerProcess:
         self._lane = FastLane(self._replies, has_room=self._has_room, is_moving=self._is_moving, start=self._submit)
         #: a lane keeps to no order, and to no count
         self._has_lane = not settings.strict and budget is None
-        self._consumers = open_consumers(served, settings, lambda: self._worker_id, self._lane)
+        self._consumers = open_consumers(
+            served, settings, lambda: self._worker_id, self._lane, called=self._look_at_words
+        )
         self._leases = [Lease(using, self._worker_id, backends, settings) for using, backends in by_database.items()]
         poll_interval = min(backend.config.poll_interval for backend in served)
         self._intake = Intake(self._consumers, settings, budget, poll_interval)
+        self._remote = Remote(
+            list(by_database),
+            self._consumers,
+            answer=self._answer,
+            carry_out=self._carry_out,
+            changed=self._intake.look_now,
+        )
+        self._since = datetime.now(UTC)
         self._writer = Writer(lambda alias: self._backends[alias].database, self._replies)
         self._settler = Settler(self._backends.__getitem__, self._replies)
         self._remainder = Remainder(served, self._consumers, settings.queues)
@@ -191,7 +203,7 @@ class WorkerProcess:
         return (
             self._has_lane
             and self._connected
-            and not self._draining
+            and not self._takes_none()
             and bool(self._places)
             and self._threads.is_empty()
             and len(self._held) - self._coroutines_held < self._settings.threads
@@ -203,7 +215,7 @@ class WorkerProcess:
         return (
             self._has_lane
             and self._connected
-            and not self._draining
+            and not self._takes_none()
             and self._threads.is_empty()
             and now - self._threads.moved_at < HORIZON / 2
             and self._wakes_at < now + HORIZON
@@ -258,6 +270,7 @@ class WorkerProcess:
         if not all([lease.keep(now) for lease in self._leases]):  # noqa: C419  # each of them, also after a lost one
             self._declared_lost()
             return
+        self._remote.look(now, self._worker_id, is_listening=self._is_listening())
         self._collect(now)
         self._reports.pass_on(now, self._database_of)
         if self._writer.due_in(now, busy=self._is_busy()) == 0.0:
@@ -277,6 +290,38 @@ class WorkerProcess:
         self._tend(now)
         if not self._claim(now) and not self._finished():
             self._sleep(now)
+
+    def _look_at_words(self) -> None:
+        self._remote.look_now()
+
+    def _is_listening(self) -> bool:
+        """Whether what a consumer hears wakes this thread; while slots are full, it may not."""
+        return not self._held and not self._takes_none()
+
+    def _answer(self, verb: Verb) -> str:
+        """What is said to an order."""
+        if verb == "stacks":
+            return stacks_text(self._held.values(), self._coroutines.tasks())
+        quiet = (self._quiet or verb == "drain") and verb != "resume"
+        return facts_text(
+            self._held.values(),
+            worker=self._worker_id,
+            since=self._since.isoformat(),
+            quiet=quiet,
+            stopping=self._draining or verb == "stop",
+        )
+
+    def _carry_out(self, verb: Verb) -> None:
+        """Do what was ordered, once it is answered."""
+        if verb == "drain":
+            self._quiet = True
+        elif verb == "resume":
+            self._quiet = False
+            self._intake.look_now()
+        elif verb == "stop":
+            self._pulse.ask_to_stop()
+            self._draining = True
+            self._tell()
 
     def _is_busy(self) -> bool:
         """Whether more outcomes will come soon, so that those at hand may wait for them."""
@@ -445,6 +490,7 @@ class WorkerProcess:
             0.0 if self._done and not busy else None,
             self._reports.due_in(now, is_idle=not self._held),
             self._recycling.due_in(now),
+            self._remote.due_in(now, is_listening=self._is_listening()),
             self._replies.due_in(now),
             None if self._deadline is None else self._deadline - now,
             self._next_tending - now,
@@ -517,6 +563,9 @@ class WorkerProcess:
                     extra={"action": "took_over"},
                 )
         self._predecessors = []
+        # Before anything is claimed: what was paused stays so for new workers.
+        self._remote.begin_anew()
+        self._remote.look(time.monotonic(), self._worker_id, is_listening=False)
         self._connected = True
         self._pulse.set_database(True)
         if not self._board.is_ready:

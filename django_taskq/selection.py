@@ -1,0 +1,75 @@
+"""Which tasks are meant: what command line and admin say before they say what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from fnmatch import translate
+from typing import Any
+
+from django.db.models import Q
+
+from .core.states import FINAL, State
+from .database import Now
+from .models import TaskQuerySet, TaskRecord
+
+#: what makes a pattern of a name
+_WILDCARDS = "*?["
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Which tasks: those to which all that is given applies.
+
+    ``task``, ``queue``: a name, or a pattern with ``* ? [...]``. ``older_than``, ``newer_than``: seconds since a task
+    was enqueued, or has ended. ``error``: the class of the last error, whole or its last part, or text in its line.
+    """
+
+    ids: tuple[str, ...] = ()
+    states: frozenset[State] = frozenset()
+    task: str = ""
+    queue: str = ""
+    older_than: float | None = None
+    newer_than: float | None = None
+    error: str = ""
+    worker: str = ""
+    backend: str = ""
+    limit: int | None = None
+
+    def rows(self, using: str) -> TaskQuerySet:
+        """Their rows, in no order; the oldest first where ``limit`` applies."""
+        rows = TaskRecord.objects.using(using).filter(*self._conditions())
+        return rows if self.limit is None else rows.order_by("pk")[: self.limit]
+
+    def _conditions(self) -> Iterable[Q]:
+        if self.ids:
+            yield Q(pk__in=self.ids)
+        if self.states:
+            yield Q(state__in=sorted(self.states))
+        if self.task:
+            yield _named("name", self.task)
+        if self.queue:
+            yield _named("queue_name", self.queue)
+        if self.older_than is not None:
+            yield _since(lte=Now() - timedelta(seconds=self.older_than))
+        if self.newer_than is not None:
+            yield _since(gte=Now() - timedelta(seconds=self.newer_than))
+        if self.error:
+            yield Q(errors__icontains=self.error)
+        if self.worker:
+            yield Q(worker_id=self.worker)
+        if self.backend:
+            yield Q(backend=self.backend)
+
+
+def _named(column: str, name: str) -> Q:
+    if not any(sign in name for sign in _WILDCARDS):
+        return Q(**{column: name})
+    return Q(**{f"{column}__regex": f"^{translate(name).removeprefix('(?s:').removesuffix(')' + chr(92) + 'Z')}$"})
+
+
+def _since(**bound: Any) -> Q:
+    ((operator, moment),) = bound.items()
+    ended = Q(state__in=sorted(FINAL))
+    return (ended & Q(**{f"finished_at__{operator}": moment})) | (~ended & Q(**{f"enqueued_at__{operator}": moment}))
