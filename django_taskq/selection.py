@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from fnmatch import translate
 from typing import Any
 
 from django.db.models import Q
 
+from .core import codec
 from .core.states import FINAL, State
 from .database import Now
 from .models import TaskQuerySet, TaskRecord
@@ -23,7 +24,7 @@ class Selection:
     """Which tasks: those to which all that is given applies.
 
     ``task``, ``queue``: a name, or a pattern with ``* ? [...]``. ``older_than``, ``newer_than``: seconds since a task
-    was enqueued, or has ended. ``error``: the class of the last error, whole or its last part, or text in its line.
+    was enqueued, or has ended. ``error``: the class of an error, whole or a part of it, or text in its message or traceback.
     """
 
     ids: tuple[str, ...] = ()
@@ -36,6 +37,11 @@ class Selection:
     worker: str = ""
     backend: str = ""
     limit: int | None = None
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether nothing but a limit and an alias is asked for, so that the whole history would be meant."""
+        return self == Selection(backend=self.backend, limit=self.limit)
 
     def rows(self, using: str) -> TaskQuerySet:
         """Their rows, in no order; the oldest first where ``limit`` applies."""
@@ -56,7 +62,7 @@ class Selection:
         if self.newer_than is not None:
             yield _since(gte=Now() - timedelta(seconds=self.newer_than))
         if self.error:
-            yield Q(errors__icontains=self.error)
+            yield Q(errors__icontains=codec.encode(self.error)[1:-1])
         if self.worker:
             yield Q(worker_id=self.worker)
         if self.backend:
@@ -66,7 +72,22 @@ class Selection:
 def _named(column: str, name: str) -> Q:
     if not any(sign in name for sign in _WILDCARDS):
         return Q(**{column: name})
-    return Q(**{f"{column}__regex": f"^{translate(name).removeprefix('(?s:').removesuffix(')' + chr(92) + 'Z')}$"})
+    return Q(**{f"{column}__regex": _regex(name)})
+
+
+def _regex(pattern: str) -> str:
+    """A shell pattern as a regular expression that every database reads alike, which Python's translation is not."""
+    parts = []
+    for part in re.findall(r"\[[^\]]+\]|.", pattern, re.DOTALL):
+        if part == "*":
+            parts.append(".*")
+        elif part == "?":
+            parts.append(".")
+        elif len(part) > 1:
+            parts.append(f"[^{part[2:]}" if part[1] == "!" else part)
+        else:
+            parts.append(re.sub(r"([^\w\s-])", r"\\\1", part))
+    return f"^{''.join(parts)}$"
 
 
 def _since(**bound: Any) -> Q:

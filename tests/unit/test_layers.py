@@ -23,7 +23,7 @@ LAYERS: dict[str, int] = {
     **dict.fromkeys(
         ("registry", "context", "definition", "result", "producer", "publication", "backend", "aliases"), 3
     ),
-    **dict.fromkeys(("control", "selection", "retention", "option_checks", "worker", "keeper"), 3),
+    **dict.fromkeys(("control", "overview", "selection", "sight", "retention", "option_checks", "worker", "keeper"), 3),
     **dict.fromkeys(("celery", "monitoring", "testing", "admin", "management", "middleware", "checks", "apps"), 4),
     "": 5,
 }
@@ -62,6 +62,7 @@ LATE_IMPORTS: dict[tuple[str, str], str] = dict.fromkeys(
         ("django_taskq.backend", "django_taskq.brokers.kombu.publisher"),
         ("django_taskq.control", "django_taskq.brokers.kombu.purge"),
         ("django_taskq.keeper.outbox", "django_taskq.brokers.kombu.facts"),
+        ("django_taskq.overview", "django_taskq.brokers.kombu.facts"),
         ("django_taskq.worker.consumers", "django_taskq.brokers.kombu.consumer"),
     ],
     "who has no message broker does not load kombu",
