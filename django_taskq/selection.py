@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from fnmatch import translate
 from typing import Any
 
 from django.db.models import Q
@@ -14,16 +14,16 @@ from .core.states import FINAL, State
 from .database import Now
 from .models import TaskQuerySet, TaskRecord
 
-#: what makes a pattern of a name
-_WILDCARDS = "*?["
+#: what makes a pattern of a name, as regular expressions
+_WILDCARDS = {"*": ".*", "?": "."}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
     """Which tasks: those to which all that is given applies.
 
-    ``task``, ``queue``: a name, or a pattern with ``* ? [...]``. ``older_than``, ``newer_than``: seconds since a task
-    was enqueued, or has ended. ``error``: the class of the last error, whole or its last part, or text in its line.
+    ``task``, ``queue``: a name, or a pattern with ``*`` and ``?``. ``older_than``, ``newer_than``: seconds since a task
+    was enqueued, or has ended. ``error``: what stands in an error, its class or its text.
     """
 
     ids: tuple[str, ...] = ()
@@ -64,9 +64,11 @@ class Selection:
 
 
 def _named(column: str, name: str) -> Q:
-    if not any(sign in name for sign in _WILDCARDS):
+    if not any(sign in _WILDCARDS for sign in name):
         return Q(**{column: name})
-    return Q(**{f"{column}__regex": f"^{translate(name).removeprefix('(?s:').removesuffix(')' + chr(92) + 'Z')}$"})
+    # Not LIKE, which does not tell upper case from lower on SQLite.
+    pattern = "".join(_WILDCARDS.get(sign) or re.escape(sign) for sign in name)
+    return Q(**{f"{column}__regex": f"^{pattern}$"})
 
 
 def _since(**bound: Any) -> Q:
