@@ -164,7 +164,7 @@ def worker_states(using: str, by_worker: Mapping[str, int] | None = None) -> lis
     rows = WorkerRecord.objects.using(using).annotate(now=Now()).order_by("name", "pk")
     states = []
     for row in rows:
-        now: Any = row.now  # type: ignore[attr-defined]  # annotated
+        now: Any = row.now
         silent_for = (now - row.heartbeat_at).total_seconds()
         states.append(
             WorkerState(

@@ -15,16 +15,16 @@ from .core.states import FINAL, State
 from .database import Now
 from .models import TaskQuerySet, TaskRecord
 
-#: what makes a pattern of a name
-_WILDCARDS = "*?["
+#: what makes a pattern of a name, as regular expressions
+_WILDCARDS = {"*": ".*", "?": "."}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
     """Which tasks: those to which all that is given applies.
 
-    ``task``, ``queue``: a name, or a pattern with ``* ? [...]``. ``older_than``, ``newer_than``: seconds since a task
-    was enqueued, or has ended. ``error``: the class of an error, whole or a part of it, or text in its message or traceback.
+    ``task``, ``queue``: a name, or a pattern with ``*`` and ``?``. ``older_than``, ``newer_than``: seconds since a task
+    was enqueued, or has ended. ``error``: what stands in an error, its class or its text.
     """
 
     ids: tuple[str, ...] = ()
@@ -70,24 +70,11 @@ class Selection:
 
 
 def _named(column: str, name: str) -> Q:
-    if not any(sign in name for sign in _WILDCARDS):
+    if not any(sign in _WILDCARDS for sign in name):
         return Q(**{column: name})
-    return Q(**{f"{column}__regex": _regex(name)})
-
-
-def _regex(pattern: str) -> str:
-    """A shell pattern as a regular expression that every database reads alike, which Python's translation is not."""
-    parts = []
-    for part in re.findall(r"\[[^\]]+\]|.", pattern, re.DOTALL):
-        if part == "*":
-            parts.append(".*")
-        elif part == "?":
-            parts.append(".")
-        elif len(part) > 1:
-            parts.append(f"[^{part[2:]}" if part[1] == "!" else part)
-        else:
-            parts.append(re.sub(r"([^\w\s-])", r"\\\1", part))
-    return f"^{''.join(parts)}$"
+    # Not LIKE, which does not tell upper case from lower on SQLite.
+    pattern = "".join(_WILDCARDS.get(sign) or re.escape(sign) for sign in name)
+    return Q(**{f"{column}__regex": f"^{pattern}$"})
 
 
 def _since(**bound: Any) -> Q:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, TextIO
+from typing import Any, Protocol
 
 from django.core.management.base import CommandError, CommandParser
 from django.utils import timezone
@@ -26,12 +26,22 @@ def add_format(parser: CommandParser) -> None:
     )
 
 
+class Stream(Protocol):
+    """What is asked of a stream; Django wraps its own around those of the system."""
+
+    def write(self, text: str, /) -> object:
+        """Append."""
+
+    def flush(self) -> None:
+        """Let it be seen."""
+
+
 @dataclass(frozen=True, slots=True)
 class Console:
     """Where a subcommand prints."""
 
-    out: TextIO
-    err: TextIO
+    out: Stream
+    err: Stream
 
     def line(self, text: str = "") -> None:
         """Print a line."""
@@ -122,7 +132,7 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-def _rich_table(stream: TextIO, names: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+def _rich_table(stream: Stream, names: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     # Imported only here: an extra, and of no use away from a terminal.
     table = import_module("rich.table").Table(box=None, pad_edge=False, header_style="bold")
     text = import_module("rich.text").Text
