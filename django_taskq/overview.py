@@ -22,8 +22,8 @@ from .database import Now, database_now, moment_param, moment_reader
 from .models import PauseRecord, WorkerRecord
 from .transitions.claim import queue_names
 
-#: tasks that are counted at most, in one queue and one state; beyond, there are more
-MOST = 100_000
+#: tasks that are counted at most, in one queue and one state, where nobody wants to know more; beyond, there are more
+MOST = 10_000
 #: tasks that have ended, of which the newest are counted, and how old they may be, in seconds
 NEWEST, RECENT = 10_000, 3600.0
 #: tasks of each priority at the head of a queue among which the longest wait is looked for
@@ -37,7 +37,7 @@ _HAS_ENDED = f"state IN ({', '.join(repr(state.value) for state in sorted(FINAL)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueState:
-    """One queue of one alias. Counts end at ``MOST``.
+    """One queue of one alias. ``ready`` ends at ``most``, see :func:`overview`.
 
     ``oldest_wait``: seconds for which the task at its head has been ready to run; None when nothing waits.
     ``broker``: messages at the broker, None where there is none or it does not tell.
@@ -70,7 +70,7 @@ class WorkerState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overview:
-    """One database. ``scheduled`` ends at ``MOST``; ``next_due``: seconds until the first of them is due.
+    """One database. ``scheduled`` ends at ``most``, see :func:`overview`; ``next_due``: seconds until the first of them is due.
 
     ``ended``: counts by state of the newest tasks that have ended within the last hour, ``NEWEST`` at most.
     ``total``: about how many rows there are.
@@ -91,8 +91,12 @@ class Overview:
         return sum(worker.is_alive for worker in self.workers)
 
 
-def overview(using: str, backends: Iterable[TaskqBackend], *, asks_brokers: bool = False) -> Overview:
-    """How things stand in a database; ``backends``: those with their rows there."""
+def overview(using: str, backends: Iterable[TaskqBackend], *, asks_brokers: bool = False, most: int = MOST) -> Overview:
+    """How things stand in a database; ``backends``: those with their rows there.
+
+    ``most``: what is counted of one queue, or of what is due later. Raises the database's errors; a broker that does
+    not answer within two seconds is left out.
+    """
     connection = connections[using]
     now = database_now(using)
     stopped = PauseRecord.objects.using(using).paused()
@@ -106,7 +110,7 @@ def overview(using: str, backends: Iterable[TaskqBackend], *, asks_brokers: bool
             QueueState(
                 backend=backend.alias,
                 queue=name,
-                ready=_count_ready(connection, backend.alias, name) if name in waiting else 0,
+                ready=_count_ready(connection, backend.alias, name, most) if name in waiting else 0,
                 running=running.get((backend.alias, name), 0),
                 oldest_wait=oldest_wait(using, backend.alias, name, now) if name in waiting else None,
                 is_paused=name in stopped.queues,
@@ -114,7 +118,7 @@ def overview(using: str, backends: Iterable[TaskqBackend], *, asks_brokers: bool
             )
             for name in names
         ]
-    scheduled, next_due = _scheduled(connection, now)
+    scheduled, next_due = _scheduled(connection, now, most)
     return Overview(
         database=using,
         queues=queues,
@@ -183,13 +187,13 @@ def worker_states(using: str, by_worker: Mapping[str, int] | None = None) -> lis
     return states
 
 
-def _count_ready(connection: BaseDatabaseWrapper, backend: str, queue_name: str) -> int:
-    return _count(connection, "state = 'READY' AND backend = %s AND queue_name = %s", [backend, queue_name])
+def _count_ready(connection: BaseDatabaseWrapper, backend: str, queue_name: str, most: int) -> int:
+    return _count(connection, "state = 'READY' AND backend = %s AND queue_name = %s", [backend, queue_name], most)
 
 
-def _count(connection: BaseDatabaseWrapper, where: str, params: Sequence[Any]) -> int:
+def _count(connection: BaseDatabaseWrapper, where: str, params: Sequence[Any], most: int) -> int:
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT COUNT(*) FROM (SELECT 1 FROM {_TABLE} WHERE {where} LIMIT {MOST:d}) AS some", params)
+        cursor.execute(f"SELECT COUNT(*) FROM (SELECT 1 FROM {_TABLE} WHERE {where} LIMIT {most:d}) AS some", params)
         return int(cursor.fetchone()[0])
 
 
@@ -208,7 +212,7 @@ def _running(connection: BaseDatabaseWrapper) -> tuple[dict[tuple[str, str], int
     return by_queue, by_worker
 
 
-def _scheduled(connection: BaseDatabaseWrapper, now: datetime) -> tuple[int, float | None]:
+def _scheduled(connection: BaseDatabaseWrapper, now: datetime, most: int) -> tuple[int, float | None]:
     with connection.cursor() as cursor:
         cursor.execute(
             f"SELECT run_after FROM {_TABLE} WHERE state = 'SCHEDULED' AND run_after IS NOT NULL "
@@ -216,7 +220,7 @@ def _scheduled(connection: BaseDatabaseWrapper, now: datetime) -> tuple[int, flo
         )
         row = cursor.fetchone()
     moment = moment_reader(connection)(row[0]) if row else None
-    count = _count(connection, "state = 'SCHEDULED'", []) if row else 0
+    count = _count(connection, "state = 'SCHEDULED'", [], most) if row else 0
     return count, None if moment is None else (moment - now).total_seconds()
 
 

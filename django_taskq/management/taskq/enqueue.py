@@ -40,7 +40,8 @@ def _run(console: Console, options: Mapping[str, Any]) -> int:
     try:
         task = registry.resolve(options["name"], imports)
     except UnknownTask as error:
-        raise CommandError(f"{error}{nearest(options['name'], registry.task_names()) or ''}") from error
+        guess = nearest(options["name"], registry.task_names()) or "."
+        raise CommandError(f"{str(error).rstrip('.')}{guess}") from error
     args, kwargs = _json(options["positional"], "--args", list), _json(options["keyword"], "--kwargs", dict)
     changes: dict[str, Any] = {}
     if options["queue"]:

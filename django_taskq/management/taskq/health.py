@@ -28,10 +28,7 @@ def max_wait(text: str) -> tuple[str, float]:
 def max_depth(text: str) -> tuple[str, int]:
     """``mail=1000`` as queue and number; "" for any queue."""
     queue_name, _, count = text.rpartition("=")
-    number = _count(count)
-    if number >= MOST:
-        raise argparse.ArgumentTypeError(f"{text!r}: nobody counts beyond {MOST - 1}; give less.")
-    return queue_name, number
+    return queue_name, _count(count)
 
 
 def _count(text: str) -> int:
@@ -60,8 +57,11 @@ def _add(parser: CommandParser) -> None:
 
 
 def _run(console: Console, options: Mapping[str, Any]) -> int:
+    databases = by_database(chosen_backends(options))
+    # As far as a rule has to know.
+    most = max([MOST, *(allowed + 1 for _, allowed in options["max_depth"] or ())])
     try:
-        found = [overview(using, backends) for using, backends in by_database(chosen_backends(options)).items()]
+        found = [overview(using, backends, most=most) for using, backends in databases.items()]
     except DatabaseProblem as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         console.line(f"database: it cannot be asked: {reason}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TextIO, cast
 
 from django.core.management.base import CommandParser
 
@@ -17,7 +17,7 @@ def _add(parser: CommandParser) -> None:
 
 
 def _run(console: Console, options: Mapping[str, Any]) -> int:
-    command = Runworker(stdout=console.out, stderr=console.err)
+    command = Runworker(stdout=cast(TextIO, console.out), stderr=cast(TextIO, console.err))
     command._called_from_command_line = options["called_from_command_line"]  # type: ignore[attr-defined]  # noqa: SLF001  # as Django sets it
     command.handle(**options)
     return 0

@@ -45,13 +45,13 @@ def _add(parser: CommandParser) -> None:
 def _run(console: Console, options: Mapping[str, Any]) -> int:
     databases = by_database(chosen_backends(options))
     named = options["workers"]
-    found = {using: [one for one in worker_states(using) if _is_meant(one, named)] for using in databases}
-    if options["verb"] == "list":
-        console.rows([asdict(one) for states in found.values() for one in states], options["format"])
-        return 0
-    verb: Verb = options["verb"]
+    verb = options["verb"]
     if verb in {"drain", "stop"} and not (named or options["all"]):
         raise CommandError(f"Say which workers to {verb}, or --all.")
+    found = {using: [one for one in worker_states(using) if _is_meant(one, named)] for using in databases}
+    if verb == "list":
+        console.rows([asdict(one) for states in found.values() for one in states], options["format"])
+        return 0
     answered = [
         one for using, states in found.items() for one in _order(using, verb, _told(verb, states), options["timeout"])
     ]
