@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.core.management.base import CommandParser
 
 from django_taskq.core.states import State
 from django_taskq.management.commands.runworker import Command as Runworker
@@ -136,7 +137,7 @@ def test_passwords_are_masked(name: str, value: Any, shown: Any) -> None:
 
 
 def test_the_three_formats() -> None:
-    rows = [{"a_b": 1, "at": datetime(2026, 1, 2, tzinfo=UTC)}, {"a_b": None, "at": "\x1b[2J"}]
+    rows: list[dict[str, Any]] = [{"a_b": 1, "at": datetime(2026, 1, 2, tzinfo=UTC)}, {"a_b": None, "at": "\x1b[2J"}]
     texts = {}
     for form in ("table", "json", "jsonl"):
         out = io.StringIO()
@@ -164,7 +165,7 @@ def test_the_twin_of_runworker_has_the_same_flags() -> None:
     def flags(parser: argparse.ArgumentParser) -> set[str]:
         return {flag for action in parser._actions for flag in action.option_strings}
 
-    twin = argparse.ArgumentParser()
+    twin = CommandParser()
     SUBCOMMANDS["worker"].arguments(twin)
     original = argparse.ArgumentParser()
     Runworker().add_arguments(original)
