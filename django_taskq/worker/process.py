@@ -111,9 +111,7 @@ class WorkerProcess:
         self._lane = FastLane(self._replies, has_room=self._has_room, is_moving=self._is_moving, start=self._submit)
         #: a lane keeps to no order, and to no count
         self._has_lane = not settings.strict and budget is None
-        self._consumers = open_consumers(
-            served, settings, lambda: self._worker_id, self._lane, called=self._look_at_words
-        )
+        self._consumers = open_consumers(served, settings, lambda: self._worker_id, self._lane, called=self._on_words)
         self._leases = [Lease(using, self._worker_id, backends, settings) for using, backends in by_database.items()]
         poll_interval = min(backend.config.poll_interval for backend in served)
         self._intake = Intake(self._consumers, settings, budget, poll_interval)
@@ -291,8 +289,8 @@ class WorkerProcess:
         if not self._claim(now) and not self._finished():
             self._sleep(now)
 
-    def _look_at_words(self) -> None:
-        self._remote.look_now()
+    def _on_words(self, settles_in: float) -> None:
+        self._remote.hint(settles_in)
 
     def _is_listening(self) -> bool:
         """Whether what a consumer hears wakes this thread; while slots are full, it may not."""
