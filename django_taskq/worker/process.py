@@ -15,7 +15,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
@@ -37,11 +36,13 @@ from .consumers import open_consumers
 from .flow import HORIZON
 from .intake import Intake
 from .lease import Lease
+from .limits import Watch
 from .replies import Replies
 from .reports import Key, Reports
 from .runner import Attempt
 from .settings import WorkerSettings
 from .slots import CoroutineSlots, ThreadSlots, Work
+from .takeover import Predecessor, Takeover
 from .unrecorded import Settler
 from .writer import PATIENCE, Writer
 
@@ -50,8 +51,8 @@ logger = logging.getLogger("django_taskq.worker")
 #: what the supervisor says over the pipe; its end of file means that the supervisor is gone
 DRAIN, NOW = b"d", b"n"
 
-#: exit statuses of a process
-STOPPED, BROKEN, GAVE_BACK = 0, 1, 4
+#: exit statuses of a process; REPLACED: a task that does not end has taken one of its slots
+STOPPED, BROKEN, GAVE_BACK, REPLACED = 0, 1, 4, 6
 
 #: seconds that running tasks get once the supervisor is gone, before they are given back
 _ORPHAN_GRACE = 1.0
@@ -59,14 +60,6 @@ _ORPHAN_GRACE = 1.0
 _RECONNECT, _RECONNECT_MAX = 0.1, 2.0
 #: what a database, its driver or a full packet may raise; anything else is a mistake of ours
 _FAULTS = (DatabaseError, InterfaceError, OSError, ValueError, OverflowError)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Predecessor:
-    """A process that died: its worker id, and the tasks it had really started."""
-
-    worker_id: str
-    started: frozenset[str]
 
 
 class WorkerProcess:
@@ -85,8 +78,6 @@ class WorkerProcess:
         self._board = board
         self._control: int | None = control
         self._predecessors = list(predecessors)
-        #: tasks of predecessors that were given back, or ended
-        self.taken_over = 0
         #: all of this project's: a broker's queues may bring tasks of aliases that this worker was not told to serve
         self._backends = {backend.alias: backend for backend in taskq_backends(skip_broken=True)}
         self._worker_id = self._new_id()
@@ -106,8 +97,13 @@ class WorkerProcess:
         self._next_tending = 0.0
         #: a burst waits for what is on its way through a message broker
         self._is_awaited = False
-        self._threads = ThreadSlots(settings.threads, str(Path.cwd()), self._on_start, self._on_end)
-        self._coroutines = CoroutineSlots(settings.coroutines, self._on_start, self._on_end)
+        self._takeover = Takeover(self._backends.__getitem__, self._attempt, self._replies)
+        self._watch = Watch(board, self._on_overdue)
+        home = str(Path.cwd())
+        self._threads = ThreadSlots(settings.threads, home, self._on_start, self._on_end, self._watch)
+        self._coroutines = CoroutineSlots(settings.coroutines, home, self._on_start, self._on_end, self._watch)
+        #: a task was given up, so that this process has to end
+        self._is_condemned = False
         #: tasks of this process whose end is not written, by id and claim: one that was taken from this
         #: process while it was silent may come back to it beside its first run
         self._held: dict[Key, Work] = {}
@@ -141,6 +137,11 @@ class WorkerProcess:
         self._draining = True
         self._bell.ring()
 
+    @property
+    def taken_over(self) -> int:
+        """Tasks of predecessors that were given back, or ended."""
+        return self._takeover.tasks
+
     # What slots call
 
     def _on_start(self, work: Work) -> None:
@@ -149,7 +150,9 @@ class WorkerProcess:
             self._board.note(work.place, work.message.id)
 
     def _on_end(self, work: Work, outcome: Outcome) -> None:
-        if work.message.delivery is not None:
+        if work.message.delivery is None:
+            self._board.note_end(work.place)
+        else:
             self._replies.answer(work, outcome)
         self._done.append((work, outcome))
         if work.is_answered and not work.is_told and self._is_receptive:
@@ -159,6 +162,12 @@ class WorkerProcess:
         # While more tasks wait here the I/O thread wakes by itself, and takes these together.
         if self._sleeping and (work.is_async or self._threads.is_empty()):
             self._bell.ring()
+
+    def _on_overdue(self, work: Work, outcome: Outcome) -> None:
+        """A task was given up: its slot does not come back."""
+        self._is_condemned = True
+        self._on_end(work, outcome)
+        self._bell.ring()
 
     def _ring(self) -> None:
         if self._sleeping:
@@ -215,11 +224,19 @@ class WorkerProcess:
         for work in self._settler.settle():
             self._forget(work)
         self._give_back_waiting(now)
-        databases = [lease.using for lease in self._leases]
-        self._reports.look_for_cancelled(now, self._worker_id, databases, is_idle=not self._held)
+        self._make_room()
+        self._pass_on_cancelled(now)
         self._tend(now)
         if not self._claim(now) and not self._finished():
             self._sleep(now)
+
+    def _pass_on_cancelled(self, now: float) -> None:
+        databases = [lease.using for lease in self._leases]
+        self._reports.look_for_cancelled(now, self._worker_id, databases, is_idle=not self._held)
+        if self._reports.cancelled:
+            for work in self._held.values():
+                if work.message.id in self._reports.cancelled:
+                    self._watch.cancel(work)
 
     def _is_busy(self) -> bool:
         """Whether more outcomes will come soon, so that those at hand may wait for them."""
@@ -259,7 +276,7 @@ class WorkerProcess:
 
     def _claim(self, now: float) -> bool:
         """Claim what the slots can take; True when there is something to do at once."""
-        if self._draining:
+        if self._draining or self._is_condemned:
             return False
         state = self._slots_state(now)
         may_end = self._settings.burst and not self._held
@@ -295,20 +312,23 @@ class WorkerProcess:
     def _submit(self, message: Message) -> None:
         task = registry.lookup(message.name)
         is_async = bool(self._settings.coroutines) and task is not None and inspect.iscoroutinefunction(task.func)
-        attempt = Attempt(
-            self._backends[message.backend],
-            message,
-            report=lambda progress: self._report(message, progress),
-            is_cancelled=lambda: self._reports.is_cancelled(message),
-            admit=None if message.delivery is None else lambda: message.delivery.consumer.admit(message),
-        )
-        work = Work(message, attempt, self._places.pop(), is_async)
+        work = Work(message, self._attempt(message), self._places.pop(), is_async)
         self._held[message.id, message.claim] = work
         if is_async:
             self._coroutines_held += 1
             self._coroutines.submit(work)
         else:
             self._threads.submit(work)
+
+    def _attempt(self, message: Message) -> Attempt:
+        return Attempt(
+            self._backends[message.backend],
+            message,
+            report=lambda progress: self._report(message, progress),
+            is_cancelled=lambda: self._reports.is_cancelled(message),
+            admit=None if message.delivery is None else lambda: message.delivery.consumer.admit(message),
+            limits=(self._settings.soft_time_limit, self._settings.time_limit),
+        )
 
     def _give_back_waiting(self, now: float) -> None:
         """Give back what waits behind long tasks, or when this process is to stop."""
@@ -406,17 +426,7 @@ class WorkerProcess:
                 self._declared_lost()
                 return
             for predecessor in self._predecessors:
-                again, failed = workers.rescue(lease.using, predecessor.worker_id, started=predecessor.started)
-                self.taken_over += again + failed
-                workers.deregister(lease.using, predecessor.worker_id)
-                workers.resign(lease.using, predecessor.worker_id)
-                logger.warning(
-                    "Took over from %s: %d tasks run again, %d failed.",
-                    predecessor.worker_id,
-                    again,
-                    failed,
-                    extra={"action": "took_over"},
-                )
+                self._takeover.take(lease.using, predecessor)
         self._predecessors = []
         self._connected = True
         self._board.set_ready()
@@ -488,6 +498,16 @@ class WorkerProcess:
             logger.warning("Gave back %d running tasks.", len(started), extra={"action": "gave_back"})
         logging.shutdown()
         os._exit(GAVE_BACK if started else STOPPED)
+
+    def _make_room(self) -> None:
+        """Where a slot is lost: end, so that a process with all its slots comes, which gives back what still runs here."""
+        if not self._is_condemned or self._done or not (self._writer.is_empty() and self._settler.is_empty()):
+            return
+        self._give_back([work for work in self._held.values() if work.message.delivery is not None])
+        for consumer in self._consumers:
+            consumer.close()
+        logging.shutdown()
+        os._exit(REPLACED)
 
     def _leave(self) -> None:
         try:
