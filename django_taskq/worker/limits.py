@@ -30,7 +30,7 @@ logger = logging.getLogger("django_taskq.worker")
 #: seconds between a hard limit and the moment at which a task that goes on is given up
 _LIMIT_GRACE = 0.5
 #: seconds that a task which can see ``context.cancelled`` gets to end by itself, and all get to end once interrupted
-_CANCEL_PATIENCE, _CANCEL_GRACE = 0.5, 2.0
+_CANCEL_PATIENCE, _CANCEL_GRACE = 0.9, 2.0
 #: seconds that giving up may take, before the supervisor kills the process
 _KILL = 0.5
 #: seconds between two interrupts of one task: the first must be through
