@@ -108,6 +108,12 @@ def mark(path: str, line: str = "") -> float:
 
 
 @task
+async def amark(path: str, line: str = "") -> None:
+    """Append a line to a file."""
+    leave(path, line)
+
+
+@task
 def mark_slowly(path: str, line: str, seconds: float) -> None:
     """Append a line to a file, then take some time to end."""
     leave(path, line)
