@@ -7,9 +7,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from django.db import transaction
+
 from ..backend import TaskqBackend
 from ..core.message import Message
 from ..core.states import State
+from ..database import retry_conflicts
 from ..models import TaskRecord
 from ..transitions import workers
 from .guard import Cause
@@ -53,10 +56,8 @@ class Takeover:
         """Take over in one database; after an error all of it may be done again."""
         worker_id = predecessor.worker_id
         ended = self._end_overdue(using, predecessor) if predecessor.overdue else 0
-        again, failed = workers.rescue(using, worker_id, started=predecessor.started, suspects=predecessor.suspects)
+        again, failed = retry_conflicts(using, lambda: _rescue(using, predecessor))
         self.tasks += ended + again + failed
-        workers.deregister(using, worker_id)
-        workers.resign(using, worker_id)
         logger.warning(
             "Took over from %s: %d tasks run again, %d failed.",
             worker_id,
@@ -80,6 +81,15 @@ class Takeover:
         while not writer.is_empty():
             ended += len(list(writer.write()))
         return ended
+
+
+def _rescue(using: str, predecessor: Predecessor) -> tuple[int, int]:
+    # One commit for all: a process that tasks kill again and again is soon replaced.
+    with transaction.atomic(using=using, savepoint=False):
+        done = workers.rescue(using, predecessor.worker_id, started=predecessor.started, suspects=predecessor.suspects)
+        workers.deregister(using, predecessor.worker_id)
+        workers.resign(using, predecessor.worker_id)
+    return done
 
 
 def _message_of(row: TaskRecord) -> Message:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-import signal
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,11 +16,8 @@ from django_taskq.core import codec
 from django_taskq.core.message import Message
 from django_taskq.core.options import TaskOptions, encode_overrides
 from django_taskq.core.outcome import Outcome
-from django_taskq.core.states import State
-from django_taskq.exceptions import Interrupt
 from django_taskq.worker import limits
 from django_taskq.worker.board import Board
-from django_taskq.worker.guard import Cause, Guard, MainGuard, ThreadGuard, shut
 from django_taskq.worker.limits import Watch
 from django_taskq.worker.runner import Attempt
 from django_taskq.worker.slots import CoroutineSlots, ThreadSlots, Work
@@ -65,7 +59,7 @@ def swallow(seconds: float) -> str:
 async def anap(seconds: float) -> str:
     """Let others run."""
     end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
+    while time.perf_counter() < end:  # noqa: ASYNC110  # it waits for nothing: interrupts are to come in between
         await asyncio.sleep(0)
     return "done"
 
