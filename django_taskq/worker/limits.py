@@ -33,6 +33,8 @@ _LIMIT_GRACE = 0.5
 _CANCEL_PATIENCE, _CANCEL_GRACE = 0.9, 2.0
 #: seconds that giving up may take, before the supervisor kills the process
 _KILL = 0.5
+#: seconds from a hard limit to its deadline on the board
+ALLOWANCE = _LIMIT_GRACE + _KILL
 #: seconds between two interrupts of one task: the first must be through
 _SPACING = 0.05
 
@@ -85,7 +87,7 @@ class Watch:
             watched.soft_at = now + soft
         if hard is not None:
             watched.hard_at = now + hard
-            self._board.limit(work.place, watched.hard_at + _LIMIT_GRACE + _KILL, Cause.LIMIT)
+            self._board.limit(work.place, watched.hard_at + ALLOWANCE, Cause.LIMIT)
         self._watched[work.place] = watched
         if watched.due_at < self._looks_at:
             self._wake()

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from .board import Board
+from .limits import ALLOWANCE
 from .takeover import Predecessor
 
 logger = logging.getLogger("django_taskq.worker")
@@ -51,7 +52,9 @@ def kill_overdue(children: Iterable[Child]) -> None:
 
 def predecessor_of(board: Board, killed_at: float, *, was_replaced: bool) -> Predecessor:
     """What is to be known of a process that is gone. ``was_replaced``: it made room by itself."""
-    overdue = board.overdue(killed_at or (time.monotonic() if was_replaced else 0.0))
+    ended_at = killed_at or (time.monotonic() if was_replaced else 0.0)
+    # Who holds the interpreter's lock keeps the others from ending in time: all whose time was over have to end.
+    overdue = board.overdue(ended_at + ALLOWANCE) if ended_at else {}
     # It died for one task, and the others have nothing to do with that.
     suspects = frozenset() if killed_at or was_replaced else frozenset(board.running())
     return Predecessor(worker_id=board.owner, started=frozenset(board.started()), suspects=suspects, overdue=overdue)
