@@ -14,7 +14,7 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from uuid import uuid4
 
@@ -35,6 +35,7 @@ from .burst import REMAINDER_LOOK, Remainder
 from .consumers import open_consumers
 from .flow import HORIZON
 from .intake import Intake
+from .lane import FastLane
 from .lease import Lease
 from .limits import Watch
 from .replies import Replies
@@ -85,12 +86,15 @@ class WorkerProcess:
         by_database: dict[str, list[TaskqBackend]] = {}
         for backend in served:
             by_database.setdefault(backend.database, []).append(backend)
-        self._consumers = open_consumers(served, settings, lambda: self._worker_id)
+        self._bell = Bell()
+        self._replies = Replies(self._backends.__getitem__, self._ring)
+        self._lane = FastLane(self._replies, has_room=self._has_room, is_moving=self._is_moving, start=self._submit)
+        #: a lane keeps to no order, and to no count
+        self._has_lane = not settings.strict and budget is None
+        self._consumers = open_consumers(served, settings, lambda: self._worker_id, self._lane)
         self._leases = [Lease(using, self._worker_id, backends, settings) for using, backends in by_database.items()]
         poll_interval = min(backend.config.poll_interval for backend in served)
         self._intake = Intake(self._consumers, settings, budget, poll_interval)
-        self._bell = Bell()
-        self._replies = Replies(self._backends.__getitem__, self._ring)
         self._writer = Writer(lambda alias: self._backends[alias].database, self._replies)
         self._settler = Settler(self._backends.__getitem__, self._replies)
         self._remainder = Remainder(served, self._consumers, settings.queues)
@@ -111,6 +115,8 @@ class WorkerProcess:
         self._places = list(range(board.places))
         self._done: deque[tuple[Work, Outcome]] = deque()
         self._sleeping = False
+        #: when the I/O thread looks up by itself (monotonic)
+        self._wakes_at = 0.0
         #: deliveries wake the I/O thread, too
         self._is_receptive = False
         self._reports = Reports()
@@ -150,6 +156,14 @@ class WorkerProcess:
             self._board.note(work.place, work.message.id)
 
     def _on_end(self, work: Work, outcome: Outcome) -> None:
+        if work.on_told is not None and self._lane.settle(work, outcome):
+            self._intake.flow.finished(outcome.duration)
+            self._forget(work)
+            for consumer in self._consumers:
+                consumer.hand_over()
+            if self._draining:
+                self._bell.ring()
+            return
         if work.message.delivery is None:
             self._board.note_end(work.place)
         else:
@@ -165,9 +179,33 @@ class WorkerProcess:
 
     def _on_overdue(self, work: Work, outcome: Outcome) -> None:
         """A task was given up: its slot does not come back."""
-        self._is_condemned = True
         self._on_end(work, outcome)
+        # Not before: this process ends as soon as nothing is left to tell.
+        self._is_condemned = True
         self._bell.ring()
+
+    def _has_room(self) -> bool:
+        """For any thread; the slots that are free may not be for long."""
+        return (
+            self._has_lane
+            and self._connected
+            and not (self._draining or self._is_condemned)
+            and bool(self._places)
+            and self._threads.is_empty()
+            and len(self._held) - self._coroutines_held < self._settings.threads
+        )
+
+    def _is_moving(self) -> bool:
+        """For any thread. The I/O thread looks again in time, should a slot get stuck now."""
+        now = time.monotonic()
+        return (
+            self._has_lane
+            and self._connected
+            and not (self._draining or self._is_condemned)
+            and self._threads.is_empty()
+            and now - self._threads.moved_at < HORIZON / 2
+            and self._wakes_at < now + HORIZON
+        )
 
     def _ring(self) -> None:
         if self._sleeping:
@@ -199,7 +237,10 @@ class WorkerProcess:
         self._over.set()
 
     def _finished(self) -> bool:
-        return self._draining and not (self._held or self._done or self._predecessors) and self._settler.is_empty()
+        return self._draining and self._lane.is_over(self._has_nothing)
+
+    def _has_nothing(self) -> bool:
+        return not (self._held or self._done or self._predecessors) and self._settler.is_empty()
 
     def _step(self) -> None:
         """One turn: take outcomes, write ends, claim tasks; then sleep until something happens."""
@@ -225,6 +266,9 @@ class WorkerProcess:
             self._forget(work)
         self._give_back_waiting(now)
         self._make_room()
+        for consumer in self._consumers:
+            # Slots that have come free by the above.
+            consumer.hand_over()
         self._pass_on_cancelled(now)
         self._tend(now)
         if not self._claim(now) and not self._finished():
@@ -234,7 +278,7 @@ class WorkerProcess:
         databases = [lease.using for lease in self._leases]
         self._reports.look_for_cancelled(now, self._worker_id, databases, is_idle=not self._held)
         if self._reports.cancelled:
-            for work in self._held.values():
+            for work in list(self._held.values()):
                 if work.message.id in self._reports.cancelled:
                     self._watch.cancel(work)
 
@@ -309,10 +353,10 @@ class WorkerProcess:
         self._draining = not (more or self._is_awaited)
         return not self._is_awaited
 
-    def _submit(self, message: Message) -> None:
+    def _submit(self, message: Message, on_told: Callable[[Work], None] | None = None) -> None:
         task = registry.lookup(message.name)
         is_async = bool(self._settings.coroutines) and task is not None and inspect.iscoroutinefunction(task.func)
-        work = Work(message, self._attempt(message), self._places.pop(), is_async)
+        work = Work(message, self._attempt(message), self._places.pop(), is_async, on_told=on_told)
         self._held[message.id, message.claim] = work
         if is_async:
             self._coroutines_held += 1
@@ -372,6 +416,8 @@ class WorkerProcess:
             self._writer.due_in(now, busy=busy),
             look,
             PATIENCE if not self._threads.is_empty() else None,
+            # Slots that take tasks themselves may get stuck in one.
+            HORIZON if self._has_lane and now - self._threads.moved_at < HORIZON else None,
             HORIZON if self._coroutines.is_blocked or not self._coroutines.is_empty() else None,
             0.0 if self._done and not busy else None,
             self._reports.due_in(now, is_idle=not self._held),
@@ -393,9 +439,11 @@ class WorkerProcess:
 
     def _wait(self, timeout: float, files: Sequence[int] = ()) -> None:
         self._sleeping = True
+        self._wakes_at = time.monotonic() + timeout
         watched = [self._bell.watched, *([] if self._control is None else [self._control]), *files]
         readable, _, _ = select.select(watched, [], [], timeout)
         self._sleeping = False
+        self._wakes_at = 0.0
         if self._bell.watched in readable:
             self._bell.quieten()
         if self._control is not None and self._control in readable:
@@ -486,8 +534,8 @@ class WorkerProcess:
         for work in self._settler.settle():
             self._forget(work)
         self._give_back_waiting(now)
-        started = {task_id for task_id, _ in self._held}
-        self._give_back([work for work in self._held.values() if work.message.delivery is not None])
+        started = {task_id for task_id, _ in list(self._held)}
+        self._give_back([work for work in list(self._held.values()) if work.message.delivery is not None])
         for consumer in self._consumers:
             consumer.close()
         for lease in self._leases:
@@ -501,13 +549,16 @@ class WorkerProcess:
 
     def _make_room(self) -> None:
         """Where a slot is lost: end, so that a process with all its slots comes, which gives back what still runs here."""
-        if not self._is_condemned or self._done or not (self._writer.is_empty() and self._settler.is_empty()):
+        if not (self._is_condemned and self._lane.is_over(self._has_told_all)):
             return
         self._give_back([work for work in self._held.values() if work.message.delivery is not None])
         for consumer in self._consumers:
             consumer.close()
         logging.shutdown()
         os._exit(REPLACED)
+
+    def _has_told_all(self) -> bool:
+        return not self._done and self._writer.is_empty() and self._settler.is_empty()
 
     def _leave(self) -> None:
         try:

@@ -33,6 +33,7 @@ class Work:
     """A task in a worker process.
 
     ``place``: its note on the board. ``started``: monotonic, 0 before. ``is_answered`` and ``is_told``: see ``Replies``.
+    ``on_told``: called, in any thread, when it is told; None: the I/O thread asks.
     ``guard``: its slot's, once it has one. ``is_cancelled``: the watch knows that somebody asked it to stop.
     """
 
@@ -43,6 +44,7 @@ class Work:
     started: float = 0.0
     is_answered: bool = False
     is_told: bool = False
+    on_told: Callable[[Work], None] | None = None
     guard: Guard | None = None
     is_cancelled: bool = False
 
