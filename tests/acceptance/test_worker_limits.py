@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from django_taskq import TaskFailed, TaskResult
+from django_taskq import Task, TaskFailed, TaskResult
 from django_taskq.models import TaskRecord
 from tests.acceptance.load import broker
 from tests.acceptance.project import Project
@@ -34,10 +34,11 @@ class Fault:
     state: str = "FAILED"
     error: str = "django_taskq.exceptions.TimeLimitExceeded"
     is_crash: bool = False
-    is_left: bool = True
 
 
-CANCELLED = {"means": "cancel", "state": "CANCELLED", "error": "django_taskq.exceptions.TaskCancelled"}
+def cancelled(kind: str) -> Fault:
+    return Fault(kind=kind, means="cancel", state="CANCELLED", error="django_taskq.exceptions.TaskCancelled")
+
 
 #: A task that takes too much memory is a matter of recycling (``--max-memory-per-child``).
 FAULTS = [
@@ -45,14 +46,14 @@ FAULTS = [
     Fault(kind="sleep"),
     Fault(kind="stubborn"),
     Fault(kind="regex"),
-    Fault(kind="loop", **CANCELLED),
-    Fault(kind="stubborn", **CANCELLED),
+    cancelled("loop"),
+    cancelled("stubborn"),
     Fault(kind="segfault", means="", error="django_taskq.exceptions.WorkerLost", is_crash=True),
     Fault(kind="SystemExit", means="", error="builtins.SystemExit"),
 ]
 
 #: What stands in the way of whom: a thread is filled by one task, the event loop by as many as there may be.
-SLOTS = {
+SLOTS: dict[str, tuple[list[str], Task, Task, list[Task]]] = {
     "main": (["--threads=1", "--coroutines=1"], tasks.never_end, tasks.mark, [tasks.ahold]),
     "thread": (["--threads=2", "--coroutines=1"], tasks.never_end, tasks.mark, [tasks.ahold, tasks.hold]),
     "coroutine": (["--threads=1", "--coroutines=2"], tasks.anever_end, tasks.amark, [tasks.ahold, tasks.hold]),
@@ -66,7 +67,7 @@ SLOTS = {
 def test_the_matrix(project: Project, tmp_path: Path, slot: str) -> None:
     arguments, task, probe, neighbours = SLOTS[slot]
     worker = start_worker(project, *arguments)
-    faults = FAULTS if slot != "coroutine" else [Fault(kind="wait"), Fault(kind="wait", **CANCELLED), *FAULTS]
+    faults = FAULTS if slot != "coroutine" else [Fault(kind="wait"), cancelled("wait"), *FAULTS]
     for number, fault in enumerate(faults):
         gate = Gate(tmp_path / f"gate-{number}")
         beside = [neighbour.enqueue(gate.path, neighbour.name) for neighbour in neighbours]
@@ -75,7 +76,7 @@ def test_the_matrix(project: Project, tmp_path: Path, slot: str) -> None:
         guilty = task.using(time_limit=limit, max_deliveries=1).enqueue(gate.path, fault.kind)
         waits = probe.enqueue(str(tmp_path / "trace"), fault.kind)
         gate.wait_for(*(neighbour.name for neighbour in neighbours), fault.kind)
-        due = row(guilty).last_attempted_at + timedelta(seconds=limit or 0.0)  # type: ignore[operator]  # it runs
+        due = row(guilty).last_attempted_at + timedelta(seconds=limit or 0.0)
         if fault.means == "cancel":
             assert guilty.cancel()
             due += timedelta(seconds=time.time() - due.timestamp())

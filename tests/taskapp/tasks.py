@@ -8,7 +8,9 @@ import ctypes
 import json
 import os
 import re
+import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any, NoReturn
@@ -384,6 +386,28 @@ def change_surroundings(directory: str) -> None:
     timezone.activate("Asia/Tokyo")
     translation.activate("de")
     os.chdir(directory)
+
+
+@task
+def change_process() -> None:
+    """Change all that a task can change about its process."""
+    os.umask(0)
+    os.environ["TZ"] = "Asia/Tokyo"
+    time.tzset()
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGALRM):
+            signal.signal(number, signal.SIG_DFL)
+        # Ends the process unless somebody takes it back.
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+
+
+@task
+def process_state() -> list[Any]:
+    """Return umask, time zone, handlers of signals, and whether an alarm is set."""
+    umask = os.umask(0)
+    os.umask(umask)
+    handlers = [repr(signal.getsignal(number)) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGALRM)]
+    return [umask, time.tzname, os.environ.get("TZ"), handlers, signal.getitimer(signal.ITIMER_REAL)]
 
 
 @task
