@@ -103,7 +103,9 @@ def test_a_process_is_killed_once_its_deadline_has_passed(board: Board) -> None:
     assert process.wait(30) == -9
     assert overdue.next_deadline([child]) == [], "it is dead, and nothing to wait for"
     found = overdue.predecessor_of(board, child.killed_at, was_replaced=False)
-    assert (found.started, found.suspects, found.overdue) == ({ONE, TWO}, set(), {ONE: Cause.LIMIT})
+    assert found.started == {ONE, TWO}
+    assert found.suspects == set()
+    assert found.overdue == {ONE: Cause.LIMIT}
 
 
 def test_a_process_that_died_by_itself_has_suspects(board: Board) -> None:
@@ -112,4 +114,6 @@ def test_a_process_that_died_by_itself_has_suspects(board: Board) -> None:
     board.note_end(1)
     board.limit(0, 1.0, Cause.LIMIT)
     found = overdue.predecessor_of(board, 0.0, was_replaced=False)
-    assert (found.started, found.suspects, found.overdue) == ({ONE, TWO}, {ONE}, {})
+    assert found.started == {ONE, TWO}
+    assert found.suspects == {ONE}
+    assert found.overdue == {}
