@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import time
+from contextlib import suppress
 from typing import Any
 
 from django.db import connections
@@ -119,6 +120,20 @@ class Room:
             if handler is not None:
                 signal.signal(number, handler)
         _note("signals", "signal handlers")
+
+
+def free_log_handlers() -> None:
+    """Give back the locks of log handlers that this thread has; called where it logs nothing.
+
+    ``logging`` takes them right before the ``try`` whose ``finally`` gives them back. An interrupt that comes in between
+    would keep all other threads from logging, for ever.
+    """
+    loggers = [logging.root, *logging.root.manager.loggerDict.values()]
+    for handler in {handler for one in loggers if isinstance(one, logging.Logger) for handler in one.handlers}:
+        # Not ours is the rule.
+        with suppress(RuntimeError):
+            if handler.lock is not None:
+                handler.lock.release()
 
 
 def restore_directory(home: str) -> None:

@@ -16,8 +16,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from django.db import connections
-
 from ..core.outcome import Outcome
 from .board import Board
 from .guard import Cause, Guard
@@ -35,6 +33,8 @@ _CANCEL_PATIENCE, _CANCEL_GRACE = 0.9, 2.0
 _KILL = 0.5
 #: seconds from a hard limit to its deadline on the board
 ALLOWANCE = _LIMIT_GRACE + _KILL
+#: seconds to wait in one go: systems have their own ideas of how long is too long
+_LONGEST_WAIT = 3600.0
 #: seconds between two interrupts of one task: the first must be through
 _SPACING = 0.05
 
@@ -43,7 +43,7 @@ _SPACING = 0.05
 class _Watched:
     """A task whose time is limited, or that was cancelled. Moments are monotonic, infinite for never.
 
-    ``cause``: why it is given up. ``quiet_until``: it is left alone until then.
+    ``deadline``: as it stands on the board. ``cause``: why it is given up. ``quiet_until``: it is left alone until then.
     """
 
     work: Work
@@ -52,6 +52,7 @@ class _Watched:
     hard_at: float = math.inf
     cancel_at: float = math.inf
     give_up_at: float = math.inf
+    deadline: float = math.inf
     cause: Cause = Cause.LIMIT
     quiet_until: float = 0.0
 
@@ -87,7 +88,8 @@ class Watch:
             watched.soft_at = now + soft
         if hard is not None:
             watched.hard_at = now + hard
-            self._board.limit(work.place, watched.hard_at + ALLOWANCE, Cause.LIMIT)
+            watched.deadline = watched.hard_at + ALLOWANCE
+            self._board.limit(work.place, watched.deadline, Cause.LIMIT)
         self._watched[work.place] = watched
         if watched.due_at < self._looks_at:
             self._wake()
@@ -127,7 +129,7 @@ class Watch:
                     self._see_to(watched)
                 nearest = min(nearest, watched.due_at)
             self._looks_at = nearest
-            self._news.wait(None if nearest == math.inf else max(nearest - time.monotonic(), 0.0))
+            self._news.wait(None if nearest == math.inf else max(min(nearest - time.monotonic(), _LONGEST_WAIT), 0.0))
 
     def _hear(self, work: Work) -> None:
         """Note that a task was cancelled, if its code still runs."""
@@ -165,24 +167,26 @@ class Watch:
         """Interrupt it, and note when to give it up."""
         if give_up_at < watched.give_up_at:
             watched.give_up_at, watched.cause = give_up_at, cause
-            self._board.limit(watched.work.place, give_up_at + _KILL, cause)
+            # A hard limit was late to be seen to where it comes out later than before; being cancelled is no respite.
+            if cause is Cause.LIMIT or give_up_at + _KILL < watched.deadline:
+                watched.deadline = give_up_at + _KILL
+                self._board.limit(watched.work.place, watched.deadline, cause)
         watched.guard.interrupt(cause)
 
     def _give_up(self, watched: _Watched) -> None:
         """Tell how it ended, since its slot will not."""
         watched.guard.is_abandoned = True
         work, cause = watched.work, watched.cause
-        logger.error(
-            "Task %s id=%s goes on although it %s; its process is replaced.",
-            work.message.name,
-            work.message.id,
-            "was cancelled" if cause is Cause.CANCEL else "has exceeded its time_limit",
-            extra={"action": "task_given_up", "task_id": work.message.id},
-        )
 
         def tell() -> None:
             self._on_overdue(work, work.attempt.overdue(cause, getattr(watched.guard, "ident", None)))
-            connections.close_all()
+            logger.error(
+                "Task %s id=%s goes on although it %s; its process is replaced.",
+                work.message.name,
+                work.message.id,
+                "was cancelled" if cause is Cause.CANCEL else "has exceeded its time_limit",
+                extra={"action": "task_given_up", "task_id": work.message.id},
+            )
 
         # The author's code has a say in it (backoff, receivers of signals), and may take its time.
         threading.Thread(target=tell, name="taskq-overdue", daemon=True).start()

@@ -21,6 +21,10 @@ from .takeover import Predecessor
 logger = logging.getLogger("django_taskq.worker")
 
 
+#: seconds to wait in one go: systems have their own ideas of how long is too long
+_LONGEST_WAIT = 3600.0
+
+
 class Child(Protocol):
     """A process, as the supervisor knows it; ``killed_at``: when it was killed for a task (monotonic), 0 before."""
 
@@ -32,7 +36,7 @@ class Child(Protocol):
 def next_deadline(children: Iterable[Child]) -> list[float]:
     """The nearest deadline (monotonic) of a task in these processes, if there is any."""
     nearest = min((child.board.next_deadline() for child in children if not child.killed_at), default=math.inf)
-    return [] if nearest == math.inf else [nearest]
+    return [] if nearest == math.inf else [min(nearest, time.monotonic() + _LONGEST_WAIT)]
 
 
 def kill_overdue(children: Iterable[Child]) -> None:
@@ -48,6 +52,11 @@ def kill_overdue(children: Iterable[Child]) -> None:
         )
         child.killed_at = now
         os.kill(child.pid, signal.SIGKILL)
+
+
+def died_of_task(child: Child, *, was_replaced: bool) -> bool:
+    """Whether a process that is gone was brought down by a task, which is bounded by what happens to that."""
+    return was_replaced or bool(child.killed_at) or (child.board.is_ready and bool(child.board.running()))
 
 
 def predecessor_of(board: Board, killed_at: float, *, was_replaced: bool) -> Predecessor:

@@ -179,9 +179,8 @@ class WorkerProcess:
 
     def _on_overdue(self, work: Work, outcome: Outcome) -> None:
         """A task was given up: its slot does not come back."""
+        work.is_overdue = True
         self._on_end(work, outcome)
-        # Not before: this process ends as soon as nothing is left to tell.
-        self._is_condemned = True
         self._bell.ring()
 
     def _has_room(self) -> bool:
@@ -237,7 +236,8 @@ class WorkerProcess:
         self._over.set()
 
     def _finished(self) -> bool:
-        return self._draining and self._lane.is_over(self._has_nothing)
+        # Who is condemned leaves otherwise: the main thread does not end with the others where it is stuck.
+        return self._draining and not self._is_condemned and self._lane.is_over(self._has_nothing)
 
     def _has_nothing(self) -> bool:
         return not (self._held or self._done or self._predecessors) and self._settler.is_empty()
@@ -299,6 +299,8 @@ class WorkerProcess:
 
     def _forget(self, work: Work) -> None:
         """The task is not this process's any more."""
+        # Not before its end is told: then this process has to go.
+        self._is_condemned |= work.is_overdue
         self._board.wipe(work.place)
         self._places.append(work.place)
         key = (work.message.id, work.message.claim)

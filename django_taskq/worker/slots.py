@@ -21,7 +21,7 @@ from django.db.backends.signals import connection_created
 
 from ..core.message import Message
 from ..core.outcome import Outcome
-from .cleanup import Room, clean_connections
+from .cleanup import Room, clean_connections, free_log_handlers
 from .guard import CoroutineGuard, Guard, MainGuard, ThreadGuard, Timer
 from .runner import Attempt
 
@@ -35,6 +35,7 @@ class Work:
     ``place``: its note on the board. ``started``: monotonic, 0 before. ``is_answered`` and ``is_told``: see ``Replies``.
     ``on_told``: called, in any thread, when it is told; None: the I/O thread asks.
     ``guard``: its slot's, once it has one. ``is_cancelled``: the watch knows that somebody asked it to stop.
+    ``is_overdue``: it was given up, and its slot is lost.
     """
 
     message: Message
@@ -47,6 +48,7 @@ class Work:
     on_told: Callable[[Work], None] | None = None
     guard: Guard | None = None
     is_cancelled: bool = False
+    is_overdue: bool = False
 
 
 class ThreadSlots:
@@ -114,13 +116,16 @@ class ThreadSlots:
         while (work := self._waiting.get()) is not None:
             self.moved_at = work.started = time.monotonic()
             work.guard = guard
+            guard.cause = None
             self._on_start(work)
             outcome = Context().run(work.attempt.run, guard, work)
             if guard.is_abandoned:
                 # The process ends.
                 return
-            # What was interrupted may have been in the middle of a query.
+            # What was interrupted may have been in the middle of anything.
             clean_connections(are_suspect=guard.cause is not None)
+            if guard.cause is not None:
+                free_log_handlers()
             room.tidy()
             self._on_end(work, outcome)
 

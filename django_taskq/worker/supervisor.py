@@ -22,7 +22,7 @@ from .board import Board
 from .budget import Budget
 from .flow import MAX_CLAIM
 from .logs import flush_output, keep_output
-from .overdue import kill_overdue, next_deadline, predecessor_of
+from .overdue import died_of_task, kill_overdue, next_deadline, predecessor_of
 from .process import BROKEN, DRAIN, GAVE_BACK, NOW, REPLACED, STOPPED, WorkerProcess
 from .settings import WorkerSettings
 from .takeover import Predecessor
@@ -194,8 +194,8 @@ class Supervisor:
             )
             self._stillborn = 0 if child.board.is_ready else self._stillborn + 1
             if not self._signals:
-                # What dies of a task needs no rest: ``max_deliveries`` bounds that.
-                pause = 0.0 if child.board.is_ready and child.board.running() else self._pause_after(child)
+                is_well = died_of_task(child, was_replaced=status == REPLACED)
+                pause = 0.0 if is_well else self._pause_after(child)
                 self._vacancies.append((time.monotonic() + pause, child.index))
         elif not self._signals and not self._is_done():
             self._vacancies.append((time.monotonic(), child.index))
