@@ -6,11 +6,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import partial, reduce
+from operator import or_
 from typing import Any, NamedTuple
 
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Q
 
 from ..core import codec
 from ..core.states import State
@@ -79,22 +81,27 @@ def release(using: str, held: Sequence[Held]) -> int:
 
     The attempt is not counted; the fencing token stays used. Gives how many were given back.
     """
-    alike: dict[tuple[int, int, str], list[str]] = defaultdict(list)
+    alike: dict[tuple[int, str], dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
     for one in held:
         workers_before = one.worker_ids[: one.worker_ids.rstrip("\n").rfind("\n") + 1]
-        alike[one.claim, one.attempt, workers_before].append(one.id)
+        alike[one.attempt, workers_before][one.claim].append(one.id)
     released = cancelled = 0
-    for (claim, attempt, workers_before), ids in alike.items():
+    for (attempt, workers_before), claims in alike.items():
         values: dict[str, Any] = {"attempt": attempt - 1, "worker_id": "", "worker_ids": workers_before}
         if attempt == 1:
             values |= {"started_at": None, "last_attempted_at": None}
-        rows = TaskRecord.objects.using(using).filter(id__in=ids, claim=claim, state=State.RUNNING)
-        # In this order: what somebody cancels after the first statement is either READY, or still RUNNING for the second.
+        ids = [task_id for group in claims.values() for task_id in group]
+        ours = reduce(or_, (Q(id__in=group, claim=claim) for claim, group in claims.items()))
+        # All ids once more: they are what is to be looked up.
+        rows = TaskRecord.objects.using(using).filter(ours, id__in=ids, state=State.RUNNING)
         wanted, unwanted = rows.filter(cancel_requested=False), rows.filter(cancel_requested=True)
-        released += retry_conflicts(using, partial(wanted.update, state=State.READY, **values))
-        # Cancelled while it waited here: it must not start elsewhere.
-        ended = partial(unwanted.update, state=State.CANCELLED, finished_at=Now(), published_at=None, **values)
-        cancelled += retry_conflicts(using, ended)
+        done = retry_conflicts(using, partial(wanted.update, state=State.READY, **values))
+        released += done
+        if done < len(ids):
+            # Cancelled while it waited here: it must not start elsewhere. In this order: what somebody cancels after the
+            # first statement is either READY, or still RUNNING for the second.
+            ended = partial(unwanted.update, state=State.CANCELLED, finished_at=Now(), published_at=None, **values)
+            cancelled += retry_conflicts(using, ended)
     if released:
         notify(using, READY_CHANNEL)
     if cancelled:
