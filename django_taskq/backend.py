@@ -98,6 +98,8 @@ class TaskqBackend(BaseTaskBackend):
             changes["store_result"] = False
         if options.store_errors is None and not self.config.store_errors:
             changes["store_errors"] = False
+        if options.keep_logs is None and not self.config.keep_logs:
+            changes["keep_logs"] = False
         return replace(options, **changes) if changes else options
 
     def validate_task(self, task: UpstreamTask) -> None:
@@ -168,6 +170,7 @@ class TaskqBackend(BaseTaskBackend):
                     "record",
                     "store_result",
                     "store_errors",
+                    "keep_logs",
                     "result_ttl",
                     "failure_ttl",
                     "sensitive",

@@ -38,7 +38,8 @@ class Task(UpstreamTask):
 
     ``name``: the function's, unless given; ``registered_name``: what rows and messages say.
     ``run_after``: an aware datetime, or a ``timedelta`` or seconds counted from the enqueue.
-    ``store_result``: whether the return value is kept, ``store_errors``: whether errors are; ``result_ttl``,
+    ``store_result``: whether the return value is kept, ``store_errors``: whether errors are, ``keep_logs``: whether lines
+    that the task logs are; ``result_ttl``,
     ``failure_ttl``: how long, in seconds or as a ``timedelta``, up to 100 years. None leaves each to ``OPTIONS``; what a
     task says wins over the alias, and what a call says over its task. A row goes by what the code of its task says; a
     store of keys and values by what the call said.
@@ -62,6 +63,7 @@ class Task(UpstreamTask):
     record: bool = True
     store_result: bool | None = None
     store_errors: bool | None = None
+    keep_logs: bool | None = None
     result_ttl: timedelta | float | None = None
     failure_ttl: timedelta | float | None = None
     sensitive: Iterable[str] = ()

@@ -36,6 +36,7 @@ from .burst import REMAINDER_LOOK, Remainder
 from .consumers import open_consumers
 from .flow import HORIZON
 from .intake import Intake
+from .kept_log import keep_lines
 from .lease import Lease
 from .replies import Replies
 from .reports import Key, Reports
@@ -89,6 +90,7 @@ class WorkerProcess:
         self.taken_over = 0
         #: all of this project's: a broker's queues may bring tasks of aliases that this worker was not told to serve
         self._backends = {backend.alias: backend for backend in taskq_backends(skip_broken=True)}
+        keep_lines(self._backends.values())
         self._worker_id = self._new_id()
         served = [self._backends[alias] for alias in settings.backends]
         by_database: dict[str, list[TaskqBackend]] = {}

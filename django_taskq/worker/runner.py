@@ -28,7 +28,9 @@ from ..core.message import Message
 from ..core.options import TaskOptions, decode_overrides
 from ..core.outcome import AttemptError, Outcome, fail, succeed
 from ..core.states import State
+from ..current import Running, begin
 from ..exceptions import TaskqError
+from ..instrument import attempting, is_watched
 from ..producer import options_of
 from ..result import TaskResult, end_picture, running_result
 from .keeping import keep
@@ -63,6 +65,7 @@ class Attempt:
         self._task: UpstreamTask
         self._options = backend.settled(TaskOptions())
         self._result: TaskResult
+        self._running: Running
         self._context: TaskContext | None = None
         self._args: list[Any]
         self._kwargs: dict[str, Any]
@@ -71,19 +74,25 @@ class Attempt:
     def run(self) -> Outcome:
         """Run it in this thread. Never raises."""
         try:
-            return self._kept(self._run())
+            with attempting(self._begin()):
+                return self._running.ended(self._kept(self._run()))
         except BaseException as error:  # noqa: BLE001  # see _broken
             return self._broken(error)
 
     async def arun(self) -> Outcome:
         """Run an ``async def`` task on this event loop. Never raises."""
         try:
-            outcome = await self._arun()
-            if not self.backend.result_store.keeps:
-                return outcome
-            return await sync_to_async(self._kept, thread_sensitive=False)(outcome)
+            with attempting(self._begin()):
+                outcome = await self._arun()
+                if self.backend.result_store.keeps:
+                    outcome = await sync_to_async(self._kept, thread_sensitive=False)(outcome)
+                return self._running.ended(outcome)
         except BaseException as error:  # noqa: BLE001  # see _broken
             return self._broken(error)
+
+    def _begin(self) -> Running:
+        self._running = begin(self.message)
+        return self._running
 
     def _run(self) -> Outcome:
         outcome = self._prepare()
@@ -144,6 +153,8 @@ class Attempt:
                     extra={"action": "task_expired", "task_id": message.id},
                 )
                 return Outcome(state=State.EXPIRED)
+        self._running.task_result = self._result
+        self._running.keeps_log = self._options.keeps_log
         self._args, self._kwargs = list(self._result.args), dict(self._result.kwargs)
         if self._task.takes_context:
             self._context = TaskContext(
@@ -167,6 +178,8 @@ class Attempt:
 
     def _failed(self, exception: BaseException, *, may_retry: bool = True) -> Outcome:
         """Called while ``exception`` is being handled: whoever listens to ``task_finished`` may look at it."""
+        if is_watched():
+            self._running.exception = exception
         outcome = fail(
             exception,
             self._options,
