@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -14,6 +14,7 @@ from django.core import checks
 from django.db import router
 
 from . import producer, registry
+from .announcements import send_cancelled
 from .compat import (
     TASK_MAX_PRIORITY,
     TASK_MIN_PRIORITY,
@@ -151,7 +152,7 @@ class TaskqBackend(BaseTaskBackend):
         except ValueError:
             # No task of ours has such an id.
             return False
-        return operate.cancel(self.database, task_id)
+        return operate.cancel(self.database, task_id, on_ended=partial(send_cancelled, self.alias, task_id))
 
     def task_of(self, record: TaskRecord) -> UpstreamTask:
         """The task of a row, with the options of its call. Raises ``UnknownTask``."""

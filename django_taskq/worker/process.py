@@ -14,7 +14,7 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -23,10 +23,12 @@ from django.db import DatabaseError, InterfaceError, connections
 
 from .. import registry
 from ..aliases import taskq_backends
+from ..announcements import announce, announce_lost, finish_announcing, uncounted
 from ..backend import TaskqBackend
 from ..bell import Bell
 from ..core.message import Message
 from ..core.outcome import Outcome
+from ..signals import worker_ready, worker_stopping
 from ..transitions import workers
 from ..transitions.due import expire_overdue, promote_due
 from ..transitions.finish import Held, release
@@ -35,6 +37,7 @@ from .budget import Budget
 from .burst import REMAINDER_LOOK, Remainder
 from .consumers import open_consumers
 from .flow import HORIZON
+from .gauges import Sheet
 from .intake import Intake
 from .kept_log import keep_lines
 from .lease import Lease
@@ -43,6 +46,7 @@ from .reports import Key, Reports
 from .runner import Attempt
 from .settings import WorkerSettings
 from .slots import CoroutineSlots, ThreadSlots, Work
+from .tally import count_end, count_lost
 from .unrecorded import Settler
 from .writer import PATIENCE, Writer
 
@@ -56,6 +60,8 @@ STOPPED, BROKEN, GAVE_BACK = 0, 1, 4
 
 #: seconds that running tasks get once the supervisor is gone, before they are given back
 _ORPHAN_GRACE = 1.0
+#: seconds that receivers of the last signals get
+_FAREWELL = 1.0
 #: seconds between tries to reach the database again
 _RECONNECT, _RECONNECT_MAX = 0.1, 2.0
 #: what a database, its driver or a full packet may raise; anything else is a mistake of ours
@@ -80,10 +86,13 @@ class WorkerProcess:
         control: int,
         *,
         budget: Budget | None = None,
+        gauges: Sheet | None = None,
         predecessors: Sequence[Predecessor] = (),
     ) -> None:
         self._settings = settings
         self._board = board
+        self._gauges = gauges or Sheet()
+        self._gauges.set_slots(settings.threads, settings.coroutines)
         self._control: int | None = control
         self._predecessors = list(predecessors)
         #: tasks of predecessors that were given back, or ended
@@ -121,6 +130,7 @@ class WorkerProcess:
         self._is_receptive = False
         self._reports = Reports()
         self._connected = False
+        self._is_told_ready = self._is_told_stopping = False
         self._reconnect_pause = _RECONNECT
         self._draining = False
         self._deadline: float | None = None
@@ -197,6 +207,8 @@ class WorkerProcess:
     def _step(self) -> None:
         """One turn: take outcomes, write ends, claim tasks; then sleep until something happens."""
         now = time.monotonic()
+        if self._draining:
+            self._tell_stopping()
         if self._deadline is not None and now >= self._deadline:
             self._give_back_everything()
         if not self._connected:
@@ -223,16 +235,35 @@ class WorkerProcess:
         if not self._claim(now) and not self._finished():
             self._sleep(now)
 
+    def _tell_stopping(self) -> None:
+        if self._is_told_ready and not self._is_told_stopping:
+            self._is_told_stopping = True
+            announce(worker_stopping, type(self), **self._picture())
+
+    def _picture(self) -> dict[str, object]:
+        """What signals say of this process."""
+        settings = self._settings
+        return {
+            "worker_id": self._worker_id,
+            "name": settings.name,
+            "queues": str(settings.queues),
+            "backends": settings.backends,
+        }
+
     def _is_busy(self) -> bool:
         """Whether more outcomes will come soon, so that those at hand may wait for them."""
         return not self._threads.is_empty() and not self._draining
 
     def _collect(self, now: float) -> None:
+        while uncounted:
+            lost = uncounted.popleft()
+            count_lost(self._gauges, lost.name, lost.queue_name)
         while self._done:
             work, outcome = self._done.popleft()
             if not work.is_async:
                 self._intake.flow.finished(outcome.duration)
             self._reports.ended((work.message.id, work.message.claim))
+            count_end(self._gauges, work.message, outcome, is_cancelled=self._reports.is_cancelled(work.message))
             if work.message.delivery is None:
                 self._writer.add(work, outcome, worker_id=self._worker_id, now=now)
             else:
@@ -289,10 +320,16 @@ class WorkerProcess:
             # What a keeper does elsewhere: where only bursts run, nobody else would.
             expire_overdue(lease.using)
             more += promote_due(lease.using)
-            more += sum(workers.rescue(lease.using, lost)[0] for lost in workers.remove_lost(lease.using))
+            more += sum(self._rescue(lease, lost)[0] for lost in workers.remove_lost(lease.using))
         self._is_awaited = self._remainder.is_any()
         self._draining = not (more or self._is_awaited)
         return not self._is_awaited
+
+    def _rescue(self, lease: Lease, worker_id: str, started: Collection[str] | None = None) -> tuple[int, int]:
+        lost: list[workers.LostTask] = []
+        counts = workers.rescue(lease.using, worker_id, started=started, lost=lost)
+        announce_lost(lost)
+        return counts
 
     def _submit(self, message: Message) -> None:
         task = registry.lookup(message.name)
@@ -345,6 +382,8 @@ class WorkerProcess:
 
     def _sleep(self, now: float) -> None:
         """Until an outcome, a hint, a word from the supervisor, or the next duty."""
+        held = len(self._held)
+        self._gauges.set_busy(min(held - self._coroutines_held, self._settings.threads), self._coroutines_held)
         # From here on outcomes ring the bell; those that came before are looked for below.
         self._sleeping = True
         busy = self._is_busy()
@@ -408,7 +447,7 @@ class WorkerProcess:
                 self._declared_lost()
                 return
             for predecessor in self._predecessors:
-                again, failed = workers.rescue(lease.using, predecessor.worker_id, started=predecessor.started)
+                again, failed = self._rescue(lease, predecessor.worker_id, predecessor.started)
                 self.taken_over += again + failed
                 workers.deregister(lease.using, predecessor.worker_id)
                 workers.resign(lease.using, predecessor.worker_id)
@@ -422,6 +461,9 @@ class WorkerProcess:
         self._predecessors = []
         self._connected = True
         self._board.set_ready()
+        if not (self._is_told_ready or self._draining):
+            self._is_told_ready = True
+            announce(worker_ready, type(self), **self._picture())
         self._intake.look_now()
 
     def _disconnect(self, error: Exception) -> None:
@@ -484,14 +526,16 @@ class WorkerProcess:
             consumer.close()
         for lease in self._leases:
             if started:
-                workers.rescue(lease.using, self._worker_id, started=started)
+                self._rescue(lease, self._worker_id, started)
             lease.leave()
         if started:
             logger.warning("Gave back %d running tasks.", len(started), extra={"action": "gave_back"})
+        finish_announcing(_FAREWELL / 2)
         logging.shutdown()
         os._exit(GAVE_BACK if started else STOPPED)
 
     def _leave(self) -> None:
+        self._tell_stopping()
         try:
             for consumer in self._consumers:
                 consumer.close()
@@ -504,3 +548,4 @@ class WorkerProcess:
                 error,
                 extra={"action": "sign_off_failed"},
             )
+        finish_announcing(_FAREWELL)

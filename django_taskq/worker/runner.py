@@ -33,6 +33,7 @@ from ..exceptions import TaskqError
 from ..instrument import attempting, is_watched
 from ..producer import options_of
 from ..result import TaskResult, end_picture, running_result
+from ..signals import task_cancelled, task_retrying
 from .keeping import keep
 
 logger = logging.getLogger("django_taskq.task")
@@ -205,18 +206,25 @@ class Attempt:
     def _ended(self, outcome: Outcome, *, value: object = None, exception: BaseException | None = None) -> Outcome:
         duration = time.monotonic() - self._started
         outcome = replace(outcome, duration=duration, metadata=self._changed_metadata())
-        if outcome.state.is_final:
+        # As the row will have it.
+        is_cancelled = outcome.state is not State.SUCCESSFUL and self._is_cancelled()
+        if outcome.state.is_final or is_cancelled:
             finished_at = self.message.last_attempted_at + timedelta(seconds=duration)
-            end_picture(self._result, outcome.state, finished_at, value, outcome.error)
+            state = State.CANCELLED if is_cancelled else outcome.state
+            end_picture(self._result, state, finished_at, value, outcome.error)
             self._send(task_finished)
+            if state is State.CANCELLED:
+                self._send(task_cancelled)
+        else:
+            self._send(task_retrying, exception=exception, delay=outcome.delay)
         # A handler that raises must not take the outcome along, and leaves no way to tell of it.
         with suppress(Exception):
             self._log(outcome, exception)
         return outcome
 
-    def _send(self, signal: Signal) -> None:
+    def _send(self, signal: Signal, **named: object) -> None:
         try:
-            signal.send_robust(sender=type(self.backend), task_result=self._result)
+            signal.send_robust(sender=type(self.backend), task_result=self._result, **named)
         except BaseException as error:  # noqa: BLE001  # what a receiver raises to end a program ends none here, either
             logger.error(  # noqa: TRY400  # the traceback would not say whose receiver it was
                 "Task %s id=%s: a receiver of a signal raised %r.",

@@ -21,6 +21,7 @@ from ..database import close_for_fork
 from .board import Board
 from .budget import Budget
 from .flow import MAX_CLAIM
+from .gauges import Ledger, Sheet
 from .logs import flush_output, keep_output
 from .process import BROKEN, DRAIN, GAVE_BACK, NOW, STOPPED, Predecessor, WorkerProcess
 from .settings import WorkerSettings
@@ -44,6 +45,7 @@ class _Child:
     pid: int
     control: int
     board: Board
+    gauges: Sheet
     #: those whose tasks it takes over first
     predecessors: Sequence[Predecessor] = ()
     started: float = field(default_factory=time.monotonic)
@@ -56,6 +58,8 @@ class Supervisor:
         self._settings = settings
         self._budget = None if settings.max_tasks is None else Budget(settings.max_tasks)
         self._children: dict[int, _Child] = {}
+        #: what all processes have counted, for probes
+        self.ledger = Ledger()
         self._vacancies: list[tuple[float, int]] = []
         self._orphaned: list[Predecessor] = []
         self._short_lives = 0
@@ -122,16 +126,20 @@ class Supervisor:
             self._signal_bell.quieten()
 
     def _fork(self, index: int) -> None:
-        board = Board(self._settings.slots + 2 * MAX_CLAIM)
+        board, gauges = Board(self._settings.slots + 2 * MAX_CLAIM), self.ledger.open()
         predecessors, self._orphaned = self._orphaned, []
 
         def work(control: int) -> int:
-            process = WorkerProcess(self._settings, board, control, budget=self._budget, predecessors=predecessors)
+            process = WorkerProcess(
+                self._settings, board, control, budget=self._budget, gauges=gauges, predecessors=predecessors
+            )
             signal.signal(signal.SIGTERM, lambda number, frame: process.drain())
             return process.run()
 
         pid, control = self._fork_process(work)
-        self._children[pid] = _Child(index=index, pid=pid, control=control, board=board, predecessors=predecessors)
+        self._children[pid] = _Child(
+            index=index, pid=pid, control=control, board=board, gauges=gauges, predecessors=predecessors
+        )
         logger.debug("Worker process %d has pid %d.", index, pid, extra={"action": "process_started"})
 
     def _fork_process(self, work: Callable[[int], int]) -> tuple[int, int]:
@@ -194,6 +202,7 @@ class Supervisor:
         elif not self._signals and not self._is_done():
             self._vacancies.append((time.monotonic(), child.index))
         child.board.close()
+        self.ledger.bury(child.gauges)
 
     def _give_up(self) -> None:
         """Stop when no process gets as far as working: the next one would not, either."""

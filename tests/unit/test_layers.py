@@ -23,7 +23,7 @@ LAYERS: dict[str, int] = {
     **dict.fromkeys(
         ("registry", "context", "definition", "result", "producer", "publication", "backend", "aliases"), 3
     ),
-    **dict.fromkeys(("control", "retention", "option_checks", "worker", "keeper"), 3),
+    **dict.fromkeys(("announcements", "control", "retention", "option_checks", "worker", "keeper"), 3),
     **dict.fromkeys(("celery", "monitoring", "testing", "admin", "management", "middleware", "checks", "apps"), 4),
     "": 5,
 }
