@@ -48,6 +48,10 @@ class Watcher(Protocol):
         """Around one attempt, in its own context; ``running.outcome`` and ``exception`` are there when it is left."""
         ...
 
+    def flush(self, seconds: float) -> None:
+        """Send what waits, for so long: the process is about to end."""
+        ...
+
 
 _watchers: tuple[Watcher, ...] = ()
 _NO_HEADERS: AbstractContextManager[str] = nullcontext("")
@@ -70,6 +74,15 @@ def unwatch(watcher: Watcher) -> None:
 def is_watched() -> bool:
     """Whether anybody watches."""
     return bool(_watchers)
+
+
+def flush(seconds: float) -> None:
+    """Let all send what they have; for a process that ends without Python's own clean-up."""
+    for watcher in _watchers:
+        try:
+            watcher.flush(seconds)
+        except Exception:
+            logger.exception(_FAILED, extra={"action": "watcher_failed"})
 
 
 def sending(

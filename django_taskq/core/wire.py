@@ -266,7 +266,9 @@ def _decode_call(text: str, task: object, headers: Table, properties: Table) -> 
 
 
 def _travelling(call: Call) -> Table:
-    return _carried(cast("Table", codec.decode(call.headers))) if call.headers else {}
+    """As headers of their own, where OpenTelemetry's instrumentation of Celery looks, and in one more for Sentry's."""
+    carried = _carried(cast("Table", codec.decode(call.headers))) if call.headers else {}
+    return {**carried, "headers": carried} if carried else {}
 
 
 def _carried(headers: Table) -> Table:

@@ -28,6 +28,7 @@ from ..backend import TaskqBackend
 from ..bell import Bell
 from ..core.message import Message
 from ..core.outcome import Outcome
+from ..instrument import flush
 from ..signals import worker_ready, worker_stopping
 from ..transitions import workers
 from ..transitions.due import expire_overdue, promote_due
@@ -531,6 +532,7 @@ class WorkerProcess:
         if started:
             logger.warning("Gave back %d running tasks.", len(started), extra={"action": "gave_back"})
         finish_announcing(_FAREWELL / 2)
+        flush(_FAREWELL / 2)
         logging.shutdown()
         os._exit(GAVE_BACK if started else STOPPED)
 
@@ -549,3 +551,4 @@ class WorkerProcess:
                 extra={"action": "sign_off_failed"},
             )
         finish_announcing(_FAREWELL)
+        flush(_FAREWELL)

@@ -52,9 +52,9 @@ _MOMENT = {
 _INSERT = """
     INSERT INTO django_taskq_task (id, name, queue_name, backend, priority, state, arguments, options, metadata, errors,
         progress, worker_id, worker_ids, attempt, claim, losses, max_deliveries, acks_late, cancel_requested,
-        reply_to, enqueued_at, {moment})
+        reply_to, headers, log, enqueued_at, {moment})
     SELECT {id}, 'tests.taskapp.tasks.noop', {queue}, {backend}, n %% 5, {state}, '[[],{{}}]', '', '', '', '', %s,
-        '', 0, 0, 0, 3, %s, %s, '', {at}, {at} FROM {numbers}
+        '', 0, 0, 0, 3, %s, %s, '', '', '', {at}, {at} FROM {numbers}
 """
 
 
