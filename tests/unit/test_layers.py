@@ -23,7 +23,9 @@ LAYERS: dict[str, int] = {
     **dict.fromkeys(
         ("registry", "context", "definition", "result", "producer", "publication", "backend", "aliases"), 3
     ),
-    **dict.fromkeys(("announcements", "control", "retention", "option_checks", "worker", "keeper"), 3),
+    **dict.fromkeys(
+        ("announcements", "control", "retention", "option_checks", "transport_checks", "worker", "keeper"), 3
+    ),
     **dict.fromkeys(
         ("celery", "monitoring", "testing", "admin", "management", "middleware", "checks", "apps", "urls"), 4
     ),
