@@ -157,7 +157,7 @@ class Command(BaseCommand):
                     return 0
                 check_database(using)
             self.check(tags=None, display_num_errors=False)
-            if options["verbosity"]:
+            if options["verbosity"] and options["log_format"] == "text":
                 self.stderr.write(banner(settings, backends), ending="\n\n")
             return Supervisor(settings).run(stops)
 
