@@ -75,13 +75,13 @@ class TaskqBackend(BaseTaskBackend):
 
     def replier(self, queue_name: str) -> Publisher:
         """What tells a caller: over its own broker when the results have one, else over this alias's."""
-        from .brokers.kombu.publisher import publisher_for  # noqa: PLC0415  # as above
-
-        return publisher_for(self._reply_broker) if is_ours(queue_name) else self.publisher
+        return self._own_replier if is_ours(queue_name) else self.publisher
 
     @cached_property
-    def _reply_broker(self) -> BackendOptions:
-        return reply_broker(self.config)
+    def _own_replier(self) -> Publisher:
+        from .brokers.kombu.publisher import publisher_for  # noqa: PLC0415  # as above
+
+        return publisher_for(reply_broker(self.config))
 
     def ttl_of(self, options: TaskOptions, state: State) -> float | None:
         """Seconds for which the result of a task that ended so is kept; None: until somebody clears it.

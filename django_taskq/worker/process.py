@@ -14,7 +14,7 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -41,6 +41,7 @@ from .flow import HORIZON
 from .gauges import Sheet
 from .intake import Intake
 from .kept_log import keep_lines
+from .lane import FastLane
 from .lease import Lease
 from .replies import Replies
 from .reports import Key, Reports
@@ -106,12 +107,15 @@ class WorkerProcess:
         by_database: dict[str, list[TaskqBackend]] = {}
         for backend in served:
             by_database.setdefault(backend.database, []).append(backend)
-        self._consumers = open_consumers(served, settings, lambda: self._worker_id)
+        self._bell = Bell()
+        self._replies = Replies(self._backends.__getitem__, self._ring)
+        self._lane = FastLane(self._replies, has_room=self._has_room, is_moving=self._is_moving, start=self._submit)
+        #: a lane keeps to no order, and to no count
+        self._has_lane = not settings.strict and budget is None
+        self._consumers = open_consumers(served, settings, lambda: self._worker_id, self._lane)
         self._leases = [Lease(using, self._worker_id, backends, settings) for using, backends in by_database.items()]
         poll_interval = min(backend.config.poll_interval for backend in served)
         self._intake = Intake(self._consumers, settings, budget, poll_interval)
-        self._bell = Bell()
-        self._replies = Replies(self._backends.__getitem__, self._ring)
         self._writer = Writer(lambda alias: self._backends[alias].database, self._replies)
         self._settler = Settler(self._backends.__getitem__, self._replies)
         self._remainder = Remainder(served, self._consumers, settings.queues)
@@ -126,7 +130,11 @@ class WorkerProcess:
         self._coroutines_held = 0
         self._places = list(range(board.places))
         self._done: deque[tuple[Work, Outcome]] = deque()
+        #: those that end without the I/O thread, which alone writes the sheet of counters
+        self._uncounted: deque[tuple[Message, Outcome]] = deque()
         self._sleeping = False
+        #: when the I/O thread looks up by itself (monotonic)
+        self._wakes_at = 0.0
         #: deliveries wake the I/O thread, too
         self._is_receptive = False
         self._reports = Reports()
@@ -162,6 +170,15 @@ class WorkerProcess:
             self._board.note(work.place, work.message.id)
 
     def _on_end(self, work: Work, outcome: Outcome) -> None:
+        if work.on_told is not None and self._lane.settle(work, outcome):
+            self._intake.flow.finished(outcome.duration)
+            self._uncounted.append((work.message, outcome))
+            self._forget(work)
+            for consumer in self._consumers:
+                consumer.hand_over()
+            if self._draining:
+                self._bell.ring()
+            return
         if work.message.delivery is not None:
             self._replies.answer(work, outcome)
         self._done.append((work, outcome))
@@ -172,6 +189,29 @@ class WorkerProcess:
         # While more tasks wait here the I/O thread wakes by itself, and takes these together.
         if self._sleeping and (work.is_async or self._threads.is_empty()):
             self._bell.ring()
+
+    def _has_room(self) -> bool:
+        """For any thread; the slots that are free may not be for long."""
+        return (
+            self._has_lane
+            and self._connected
+            and not self._draining
+            and bool(self._places)
+            and self._threads.is_empty()
+            and len(self._held) - self._coroutines_held < self._settings.threads
+        )
+
+    def _is_moving(self) -> bool:
+        """For any thread. The I/O thread looks again in time, should a slot get stuck now."""
+        now = time.monotonic()
+        return (
+            self._has_lane
+            and self._connected
+            and not self._draining
+            and self._threads.is_empty()
+            and now - self._threads.moved_at < HORIZON / 2
+            and self._wakes_at < now + HORIZON
+        )
 
     def _ring(self) -> None:
         if self._sleeping:
@@ -203,13 +243,15 @@ class WorkerProcess:
         self._over.set()
 
     def _finished(self) -> bool:
-        return self._draining and not (self._held or self._done or self._predecessors) and self._settler.is_empty()
+        return self._draining and self._lane.is_over(self._has_nothing)
+
+    def _has_nothing(self) -> bool:
+        return not (self._held or self._done or self._predecessors) and self._settler.is_empty()
 
     def _step(self) -> None:
         """One turn: take outcomes, write ends, claim tasks; then sleep until something happens."""
         now = time.monotonic()
-        if self._draining:
-            self._tell_stopping()
+        self._tell_stopping()
         if self._deadline is not None and now >= self._deadline:
             self._give_back_everything()
         if not self._connected:
@@ -230,6 +272,9 @@ class WorkerProcess:
         for work in self._settler.settle():
             self._forget(work)
         self._give_back_waiting(now)
+        for consumer in self._consumers:
+            # Slots that have come free by the above.
+            consumer.hand_over()
         databases = [lease.using for lease in self._leases]
         self._reports.look_for_cancelled(now, self._worker_id, databases, is_idle=not self._held)
         self._tend(now)
@@ -237,7 +282,7 @@ class WorkerProcess:
             self._sleep(now)
 
     def _tell_stopping(self) -> None:
-        if self._is_told_ready and not self._is_told_stopping:
+        if self._draining and self._is_told_ready and not self._is_told_stopping:
             self._is_told_stopping = True
             announce(worker_stopping, type(self), **self._picture())
 
@@ -256,6 +301,9 @@ class WorkerProcess:
         return not self._threads.is_empty() and not self._draining
 
     def _collect(self, now: float) -> None:
+        while self._uncounted:
+            message, outcome = self._uncounted.popleft()
+            count_end(self._gauges, message, outcome, is_cancelled=False)
         while uncounted:
             lost = uncounted.popleft()
             count_lost(self._gauges, lost.name, lost.queue_name)
@@ -332,7 +380,7 @@ class WorkerProcess:
         announce_lost(lost)
         return counts
 
-    def _submit(self, message: Message) -> None:
+    def _submit(self, message: Message, on_told: Callable[[Work], None] | None = None) -> None:
         task = registry.lookup(message.name)
         is_async = bool(self._settings.coroutines) and task is not None and inspect.iscoroutinefunction(task.func)
         attempt = Attempt(
@@ -342,7 +390,7 @@ class WorkerProcess:
             is_cancelled=lambda: self._reports.is_cancelled(message),
             admit=None if message.delivery is None else lambda: message.delivery.consumer.admit(message),
         )
-        work = Work(message, attempt, self._places.pop(), is_async)
+        work = Work(message, attempt, self._places.pop(), is_async, on_told=on_told)
         self._held[message.id, message.claim] = work
         if is_async:
             self._coroutines_held += 1
@@ -394,6 +442,8 @@ class WorkerProcess:
             self._writer.due_in(now, busy=busy),
             look,
             PATIENCE if not self._threads.is_empty() else None,
+            # Slots that take tasks themselves may get stuck in one.
+            HORIZON if self._has_lane and now - self._threads.moved_at < HORIZON else None,
             HORIZON if self._coroutines.is_blocked or not self._coroutines.is_empty() else None,
             0.0 if self._done and not busy else None,
             self._reports.due_in(now, is_idle=not self._held),
@@ -415,9 +465,11 @@ class WorkerProcess:
 
     def _wait(self, timeout: float, files: Sequence[int] = ()) -> None:
         self._sleeping = True
+        self._wakes_at = time.monotonic() + timeout
         watched = [self._bell.watched, *([] if self._control is None else [self._control]), *files]
         readable, _, _ = select.select(watched, [], [], timeout)
         self._sleeping = False
+        self._wakes_at = 0.0
         if self._bell.watched in readable:
             self._bell.quieten()
         if self._control is not None and self._control in readable:
@@ -521,8 +573,8 @@ class WorkerProcess:
         for work in self._settler.settle():
             self._forget(work)
         self._give_back_waiting(now)
-        started = {task_id for task_id, _ in self._held}
-        self._give_back([work for work in self._held.values() if work.message.delivery is not None])
+        started = {task_id for task_id, _ in list(self._held)}
+        self._give_back([work for work in list(self._held.values()) if work.message.delivery is not None])
         for consumer in self._consumers:
             consumer.close()
         for lease in self._leases:

@@ -32,6 +32,7 @@ class Work:
     """A task in a worker process.
 
     ``place``: its note on the board. ``started``: monotonic, 0 before. ``is_answered`` and ``is_told``: see ``Replies``.
+    ``on_told``: called, in any thread, when it is told; None: the I/O thread asks.
     """
 
     message: Message
@@ -41,6 +42,7 @@ class Work:
     started: float = 0.0
     is_answered: bool = False
     is_told: bool = False
+    on_told: Callable[[Work], None] | None = None
 
 
 class ThreadSlots:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from django_taskq.brokers.base import Lane
 from tests.contract.brokers import DATABASE, MESSAGE_BROKERS, Broker, Worker, forget_messages
 
 if TYPE_CHECKING:
@@ -31,8 +32,9 @@ def make_worker(broker: Broker, settings: Settings) -> Iterator[Callable[..., Wo
         backends: tuple[str, ...] = ("default",),
         worker_id: str = "anne",
         prefetch: int | None = None,
+        lane: Lane | None = None,
     ) -> Worker:
-        worker = Worker(backends, queues, worker_id, prefetch=prefetch)
+        worker = Worker(backends, queues, worker_id, prefetch=prefetch, lane=lane)
         workers.append(worker)
         worker.open()
         return worker

@@ -8,14 +8,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .ears import BURST, TURN, Answer
-from .inbox import Delivery, Inbox
+from .ears import Answer
+from .inbox import TURN, Delivery, Inbox
+from .reading import FrameReader
 
 #: silence of the broker after which a connection is dead, in heartbeats: each half of one RabbitMQ looks whether it has
 #: sent anything since the last look, and beats if not, so that one may pass in silence
 _SILENCE = 1.25
-#: seconds to read the rest of what has begun to arrive
-_REST = 0.01
 
 
 def heartbeat_for(wanted: float) -> float:
@@ -32,6 +31,7 @@ class AmqpEar:
     def __init__(self, connection: Any, inbox: Inbox) -> None:
         self._connection = connection
         self._amqp = connection.connection
+        self._reader = FrameReader(self._amqp)
         self._channel = connection.channel()
         self._inbox = inbox
         #: delivery tags, in their order
@@ -61,19 +61,13 @@ class AmqpEar:
     def turn(self) -> None:
         """See ``Ear``."""
         sock = self._amqp.sock
-        timeout = 0.0 if self._inbox.answers or _has_read_ahead(sock) else TURN
+        timeout = 0.0 if _has_read_ahead(sock) else self._inbox.patience()
         readable = select.select([sock, self._inbox.wake_in], [], [], timeout)[0]
         if self._inbox.wake_in in readable:
             self._inbox.quieten()
         if sock in readable or _has_read_ahead(sock):
-            for _ in range(BURST):
-                try:
-                    # Not 0: py-amqp spins on the rest of a frame then.
-                    self._connection.drain_events(timeout=_REST)
-                except TimeoutError:
-                    break
-                if not _has_read_ahead(sock) and not select.select([sock], [], [], 0)[0]:
-                    break
+            # Once: answers that wait are sent before more is read.
+            self._reader.receive()
             self._inbox.announce()
         self._beat()
 

@@ -7,8 +7,6 @@ from typing import Literal, Protocol, TypeAlias
 
 from .inbox import Delivery
 
-#: seconds between two turns of a link's thread at most
-TURN = 1.0
 #: deliveries that are read before answers are sent
 BURST = 500
 
