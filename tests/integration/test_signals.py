@@ -99,8 +99,8 @@ def test_a_running_task_that_gives_in_is_told_as_cancelled_and_as_finished() -> 
 
 @pytest.mark.django_db
 def test_rescue_gives_what_was_begun_and_how_it_goes_on() -> None:
-    for options in ({}, {"acks_late": False}):
-        tasks.noop.using(**options).enqueue()
+    for acks_late in (True, False):
+        tasks.noop.using(acks_late=acks_late).enqueue()
     tasks.add.enqueue(1, 2)
     first, second, third = claim("default", Lanes(("default",)), 3, "anne-1")
     lost: list[workers.LostTask] = []

@@ -94,11 +94,13 @@ def test_what_a_record_says_itself_wins() -> None:
 
 
 def test_a_json_line_is_one_line_with_its_traceback() -> None:
+    texts = []
     try:
         int("first\nsecond")
     except ValueError:
         failed = logging.LogRecord("shop", logging.ERROR, __file__, 1, "a\nb", (), sys.exc_info())
-    text = JsonFormatter().format(failed)
+        texts.append(JsonFormatter().format(failed))
+    (text,) = texts
     assert "\n" not in text
     assert "ValueError: invalid literal" in json.loads(text)["exception"]
 
