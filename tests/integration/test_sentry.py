@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -168,3 +172,19 @@ def test_the_last_worker_that_was_lost_is_reported(init: Init) -> None:
     (event,) = of_kind(kept, "event")
     assert "anne-1" in event["message"]
     assert event["tags"]["task_id"] == result.id
+
+
+def test_settings_may_set_it_up_before_django_is(tmp_path: Path) -> None:
+    (tmp_path / "early_settings.py").write_text(
+        "import sentry_sdk\n"
+        "from django_taskq.monitoring.sentry import TaskqIntegration\n"
+        "from django_taskq.monitoring.tracing import instrument\n"
+        "sentry_sdk.init(integrations=[TaskqIntegration()])\n"
+        "instrument()\n"
+        "from tests.settings import *\n"
+    )
+    program = "import django; django.setup(); from django_taskq.instrument import is_watched; assert is_watched()"
+    path = os.pathsep.join((str(tmp_path), str(Path(__file__).parents[2])))
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "early_settings", "PYTHONPATH": path}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
