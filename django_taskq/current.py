@@ -65,8 +65,7 @@ class Running:
 running: ContextVar[Running | None] = ContextVar("django_taskq_running", default=None)
 
 
-def begin(message: Message) -> Running:
+def begin(one: Running) -> Running:
     """From here on this context runs that task."""
-    one = Running(message)
     running.set(one)
     return one

@@ -60,13 +60,13 @@ class Attempt:
     ) -> None:
         self.backend = backend
         self.message = message
+        self._running = Running(message)
         self._report = report
         self._is_cancelled = is_cancelled
         self._admit = admit
         self._task: UpstreamTask
         self._options = backend.settled(TaskOptions())
         self._result: TaskResult
-        self._running: Running
         self._context: TaskContext | None = None
         self._args: list[Any]
         self._kwargs: dict[str, Any]
@@ -75,7 +75,7 @@ class Attempt:
     def run(self) -> Outcome:
         """Run it in this thread. Never raises."""
         try:
-            with attempting(self._begin()):
+            with attempting(begin(self._running)):
                 return self._running.ended(self._kept(self._run()))
         except BaseException as error:  # noqa: BLE001  # see _broken
             return self._broken(error)
@@ -83,17 +83,13 @@ class Attempt:
     async def arun(self) -> Outcome:
         """Run an ``async def`` task on this event loop. Never raises."""
         try:
-            with attempting(self._begin()):
+            with attempting(begin(self._running)):
                 outcome = await self._arun()
                 if self.backend.result_store.keeps:
                     outcome = await sync_to_async(self._kept, thread_sensitive=False)(outcome)
                 return self._running.ended(outcome)
         except BaseException as error:  # noqa: BLE001  # see _broken
             return self._broken(error)
-
-    def _begin(self) -> Running:
-        self._running = begin(self.message)
-        return self._running
 
     def _run(self) -> Outcome:
         outcome = self._prepare()

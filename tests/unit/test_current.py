@@ -52,7 +52,7 @@ def record(text: str = "hello %s", *args: Any, **extra: Any) -> logging.LogRecor
 
 def in_task(function: Any, *args: Any) -> Any:
     def run() -> Any:
-        begin(MESSAGE)
+        begin(Running(MESSAGE))
         return function(*args)
 
     return Context().run(run)
@@ -139,7 +139,7 @@ def shop() -> Iterator[logging.Logger]:
 
 def kept(function: Any, *, keeps_log: bool = True) -> str:
     def run() -> Running:
-        one = begin(MESSAGE)
+        one = begin(Running(MESSAGE))
         one.keeps_log = keeps_log
         function()
         return one
