@@ -8,10 +8,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from django_taskq.brokers.base import Lane
+from django_taskq.brokers.kombu import publisher
 from tests.contract.brokers import DATABASE, MESSAGE_BROKERS, Broker, Worker, forget_messages
 
 if TYPE_CHECKING:
     from pytest_django import Settings
+
+
+@pytest.fixture(autouse=True)
+def _patient_publishers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here is about a broker in trouble; a busy machine may take its time."""
+    monkeypatch.setattr(publisher, "PATIENCE", 15.0)
+    monkeypatch.setattr(publisher, "LIMIT", 20.0)
 
 
 @pytest.fixture(params=[kind.parameter for kind in (DATABASE, *MESSAGE_BROKERS)])

@@ -561,8 +561,7 @@ def test_a_lane_gets_tasks_without_rows_for_which_it_has_room(
     lane.room = 3
     worker.do(lambda consumer: consumer.hand_over())
     assert len(lane.taken) == 2, "nothing is left"
-    for message in lane.taken:
-        worker.do(lambda consumer, message=message: consumer.settle_soon(message))
+    worker.do(lambda consumer: [consumer.settle_soon(message) for message in lane.taken])
     worker.settle(*received)
     wait_until(lambda: is_drained(worker), DEADLINE, what="the broker to have nothing left")
 

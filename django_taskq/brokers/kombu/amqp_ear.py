@@ -34,13 +34,15 @@ class AmqpEar:
         self._reader = FrameReader(self._amqp)
         self._channel = connection.channel()
         self._inbox = inbox
+        self._prefetch = 0
         #: delivery tags, in their order
         self._unanswered: dict[int, None] = {}
         self._beat_at, self._heard_at, self._bytes_received = 0.0, time.monotonic(), -1
 
     def set_prefetch(self, count: int) -> None:
         """See ``Ear``."""
-        self._channel.basic_qos(0, count, False)
+        self._prefetch = count
+        self._ask_for_prefetch()
 
     def begin(self, queue_name: str, source: str, lost: Callable[[], None]) -> None:
         """See ``Ear``."""
@@ -54,6 +56,7 @@ class AmqpEar:
     def end(self, queue_name: str) -> None:
         """See ``Ear``."""
         self._channel.basic_cancel(_tag(queue_name))
+        self._inbox.announce()
 
     def pause(self) -> None:
         """Whatever is unread comes again."""
@@ -82,6 +85,15 @@ class AmqpEar:
         else:
             for tag in tags:
                 self._channel.basic_reject(tag, requeue=how == "requeue")
+
+    def flush(self) -> None:
+        """See ``Ear``. AMQP does not confirm acks; but what comes after them on their channel, it answers in order."""
+        self._ask_for_prefetch()
+
+    def _ask_for_prefetch(self) -> None:
+        self._channel.basic_qos(0, self._prefetch, False)
+        # While it waited for that answer, deliveries may have come.
+        self._inbox.announce()
 
     def answer_lasting(self, deliveries: Sequence[Delivery], how: Answer) -> bool:
         """Tags are the connection's own."""

@@ -38,5 +38,8 @@ class Ear(Protocol):
     def answer(self, deliveries: Sequence[Delivery], how: Answer) -> None:
         """Answer what this connection delivered."""
 
+    def flush(self) -> None:
+        """Wait until the broker has acted on the answers, where it could still lose them with the connection."""
+
     def answer_lasting(self, deliveries: Sequence[Delivery], how: Answer) -> bool:
         """Answer what another connection delivered; False when it cannot be answered here."""

@@ -129,7 +129,7 @@ class Link:
         self._answer(deliveries, "requeue")
 
     def ack_now(self, delivery: Delivery, timeout: float) -> bool:
-        """Wait until the broker has been sent the ack; False when it has not been, and then it is not sent any more."""
+        """Wait until the broker has the ack; False when it has not been sent, and then it is not sent any more."""
         done, sent, withdrawn = threading.Event(), threading.Event(), threading.Event()
 
         def send() -> None:
@@ -137,6 +137,7 @@ class Link:
             if self._ear is not None and not withdrawn.is_set():
                 self._send([delivery], "ack")
                 sent.set()
+                self._ear.flush()
             done.set()
 
         epoch = self._inbox.epoch

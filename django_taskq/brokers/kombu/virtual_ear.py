@@ -113,6 +113,9 @@ class VirtualEar:
             else:
                 self._channel.basic_reject(tag, requeue=how == "requeue")
 
+    def flush(self) -> None:
+        """See ``Ear``. Nothing is on its way."""
+
     def answer_lasting(self, deliveries: Sequence[Delivery], how: Answer) -> bool:
         """See ``Ear``."""
         if self._bulk is None:
