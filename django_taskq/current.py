@@ -26,16 +26,18 @@ class Running:
     """One attempt while it runs.
 
     ``task_result``: its picture, once its task was found. ``exception``: what the task raised, kept only while
-    somebody watches. ``outcome``: how it ended. ``keeps_log``: whether lines are kept with the row.
+    somebody watches. ``outcome``: how it ended. ``sensitive``: names of arguments that nobody is shown.
+    ``keeps_log``: whether lines are kept with the row.
     """
 
-    __slots__ = ("_length", "_lines", "exception", "keeps_log", "message", "outcome", "task_result")
+    __slots__ = ("_length", "_lines", "exception", "keeps_log", "message", "outcome", "sensitive", "task_result")
 
     def __init__(self, message: Message) -> None:
         self.message = message
         self.task_result: UpstreamResult | None = None
         self.exception: BaseException | None = None
         self.outcome: Outcome | None = None
+        self.sensitive: frozenset[str] = frozenset()
         self.keeps_log = False
         self._lines: deque[str] | None = None
         self._length = 0

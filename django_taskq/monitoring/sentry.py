@@ -166,8 +166,7 @@ def _describe(running: Running, event: Any) -> Any:
         "backend": message.backend,
         "attempt": message.attempt,
     }
-    sensitive = getattr(getattr(result, "task", None), "options", None)
-    names: frozenset[str] = sensitive.sensitive if sensitive is not None else frozenset()
+    names = running.sensitive
     if result is not None and _wants_arguments():
         parameters = list(registry.signature(result.task.func).parameters.values())
         skipped = 1 if result.task.takes_context else 0

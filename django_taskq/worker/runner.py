@@ -151,6 +151,7 @@ class Attempt:
                 )
                 return Outcome(state=State.EXPIRED)
         self._running.task_result = self._result
+        self._running.sensitive = self._options.sensitive
         self._running.keeps_log = self._options.keeps_log
         self._args, self._kwargs = list(self._result.args), dict(self._result.kwargs)
         if self._task.takes_context:

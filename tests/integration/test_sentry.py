@@ -147,10 +147,13 @@ def test_retries_are_reported_to_who_wants_them(init: Init) -> None:
 def test_arguments_go_only_where_they_are_wanted_and_secrets_never(init: Init, options: dict[str, Any]) -> None:
     kept = init(**options)
     fail_with.enqueue(7, secret="hunter2")
+    tasks.fail.using(sensitive=["message"]).enqueue("hunter2".upper())
     run_tasks()
-    (event,) = of_kind(kept, "event")
+    event, of_call = of_kind(kept, "event")
     described = event["contexts"]["django_taskq"]
     assert (described["args"], described["kwargs"]) == ([7], {"secret": "••••••"})
+    assert of_call["contexts"]["django_taskq"]["args"] == ["••••••"]
+    assert "vars" not in json.dumps(of_call["exception"])
     assert "hunter2" not in json.dumps(kept.payloads)
 
 
