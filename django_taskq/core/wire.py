@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import cast
 
+from ..exceptions import MAX_DELAY
 from . import codec
 from .options import MAX_COUNT, MAX_DELIVERIES_LIMIT
 from .untrusted import (
@@ -71,6 +72,8 @@ _REFERENCE_LENGTH = len(_REFERENCE_HEAD) + 36 + len(_REFERENCE_TAIL)
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _CALL_TAIL = ',{"callbacks":null,"errbacks":null,"chain":null,"chord":null}]'
 _PROTOCOL_1 = "the message is in Celery's protocol 1, which is not read; let its producer set task_protocol = 2"
+#: Celery's header ``timelimit`` has these two, in this order
+_LIMITS = ("time_limit", "soft_time_limit")
 _CANVAS = ("callbacks", "errbacks", "chain", "chord")
 
 
@@ -163,7 +166,7 @@ def encode_call(call: Call) -> Wire:
         headers["eta"] = call.eta.isoformat()
     if call.expires is not None:
         headers["expires"] = call.expires.isoformat()
-    headers |= _travelling(call)
+    headers |= _travelling(call) | _encode_limits(call.options)
     extras = _encode_extras(call)
     if extras:
         headers["taskq"] = extras
@@ -244,6 +247,9 @@ def _decode_call(text: str, task: object, headers: Table, properties: Table) -> 
     reply_to = short_text_of(properties.get("reply_to"), "reply_to")
     extras = headers.get("taskq")
     fields = {} if extras is None else _decode_extras(extras)
+    if headers.get("timelimit") is not None:
+        # Whoever has options says it there, too.
+        fields.setdefault("options", _limits(headers["timelimit"]))
     retries = count_of(headers.get("retries"), "header 'retries'", 0, MAX_COUNT - 1) or 0
     if retries:
         fields["worker_ids"] = _padded(str(fields.get("worker_ids", "")), retries)
@@ -280,6 +286,29 @@ def _carried(headers: Table) -> Table:
         for name in sorted(CARRIED & headers.keys())
         if type(value := headers[name]) is str and 0 < len(value) <= MAX_CARRIED and codec.clean(value) == value
     }
+
+
+def _encode_limits(options: str) -> Table:
+    """For a Celery worker; ours go by the options."""
+    if "time_limit" not in options:
+        return {}
+    given = cast("dict[str, codec.JSON]", codec.decode(options))
+    return {"timelimit": [given.get(name) for name in _LIMITS]}
+
+
+def _limits(value: object) -> str:
+    """Celery's limits, hard then soft, as a row's options have them; 0 is none, as it is there."""
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise BadMessage(f"header 'timelimit' is {kind_of(value)}, not a list of two: the hard and the soft limit")
+    options: dict[str, codec.JSON] = {}
+    for name, seconds in zip(_LIMITS, value, strict=True):
+        if seconds is None:
+            continue
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= MAX_DELAY:
+            raise BadMessage(f"header 'timelimit' has {kind_of(seconds)} where seconds are expected, at most 100 years")
+        if seconds:
+            options[name] = float(seconds)
+    return codec.encode(options) if options else ""
 
 
 def _padded(worker_ids: str, retries: int) -> str:

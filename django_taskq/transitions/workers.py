@@ -67,14 +67,20 @@ def remove_lost(using: str) -> list[str]:
 
 
 def rescue(
-    using: str, worker_id: str, *, started: Collection[str] | None = None, lost: list[LostTask] | None = None
+    using: str,
+    worker_id: str,
+    *,
+    started: Collection[str] | None = None,
+    suspects: Collection[str] | None = None,
+    lost: list[LostTask] | None = None,
 ) -> tuple[int, int]:
     """Take a lost worker's tasks back; gives how many will run again and how many FAILED.
 
     ``started``: ids the worker had really begun, where somebody knows; the rest is given back
     uncounted. A task that was begun runs again with ``acks_late`` until ``max_deliveries`` workers
-    died of it; without ``acks_late`` it may have had its effect and is not run twice. ``lost`` takes the tasks
-    that were begun.
+    died of it; without ``acks_late`` it may have had its effect and is not run twice. ``suspects``: those
+    of the begun that the worker may have died of, None for all; the others run again uncounted, too. ``lost`` takes the
+    tasks whose attempt is counted.
     """
     now = database_now(using)
     ends = []
@@ -83,7 +89,9 @@ def rescue(
     rows = TaskRecord.objects.using(using).filter(state=State.RUNNING, worker_id=worker_id)
     # Sorted here: asked for this order, MariaDB reads the whole table in it.
     for row in sorted(rows, key=attrgetter("pk")):
-        if started is not None and str(row.pk) not in started:
+        was_begun = started is None or str(row.pk) in started
+        is_suspect = suspects is None or str(row.pk) in suspects
+        if not was_begun or (row.acks_late and not is_suspect):
             unstarted.append(Held(str(row.pk), row.claim, row.attempt, row.worker_ids))
             continue
         begun.append(row)

@@ -15,7 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -43,11 +43,13 @@ from .intake import Intake
 from .kept_log import keep_lines
 from .lane import FastLane
 from .lease import Lease
+from .limits import Watch
 from .replies import Replies
 from .reports import Key, Reports
 from .runner import Attempt
 from .settings import WorkerSettings
 from .slots import CoroutineSlots, ThreadSlots, Work
+from .takeover import Predecessor, Takeover
 from .tally import count_end, count_lost
 from .unrecorded import Settler
 from .writer import PATIENCE, Writer
@@ -57,8 +59,8 @@ logger = logging.getLogger("django_taskq.worker")
 #: what the supervisor says over the pipe; its end of file means that the supervisor is gone
 DRAIN, NOW = b"d", b"n"
 
-#: exit statuses of a process
-STOPPED, BROKEN, GAVE_BACK = 0, 1, 4
+#: exit statuses of a process; REPLACED: a task that does not end has taken one of its slots
+STOPPED, BROKEN, GAVE_BACK, REPLACED = 0, 1, 4, 6
 
 #: seconds that running tasks get once the supervisor is gone, before they are given back
 _ORPHAN_GRACE = 1.0
@@ -68,14 +70,6 @@ _FAREWELL = 1.0
 _RECONNECT, _RECONNECT_MAX = 0.1, 2.0
 #: what a database, its driver or a full packet may raise; anything else is a mistake of ours
 _FAULTS = (DatabaseError, InterfaceError, OSError, ValueError, OverflowError)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Predecessor:
-    """A process that died: its worker id, and the tasks it had really started."""
-
-    worker_id: str
-    started: frozenset[str]
 
 
 class WorkerProcess:
@@ -97,8 +91,6 @@ class WorkerProcess:
         self._gauges.set_slots(settings.threads, settings.coroutines)
         self._control: int | None = control
         self._predecessors = list(predecessors)
-        #: tasks of predecessors that were given back, or ended
-        self.taken_over = 0
         #: all of this project's: a broker's queues may bring tasks of aliases that this worker was not told to serve
         self._backends = {backend.alias: backend for backend in taskq_backends(skip_broken=True)}
         keep_lines(self._backends.values())
@@ -122,8 +114,18 @@ class WorkerProcess:
         self._next_tending = 0.0
         #: a burst waits for what is on its way through a message broker
         self._is_awaited = False
-        self._threads = ThreadSlots(settings.threads, str(Path.cwd()), self._on_start, self._on_end)
-        self._coroutines = CoroutineSlots(settings.coroutines, self._on_start, self._on_end)
+        self._takeover = Takeover(
+            self._backends.__getitem__,
+            self._attempt,
+            self._replies,
+            partial(count_end, self._gauges, is_cancelled=False),
+        )
+        self._watch = Watch(board, self._on_overdue)
+        home = str(Path.cwd())
+        self._threads = ThreadSlots(settings.threads, home, self._on_start, self._on_end, self._watch)
+        self._coroutines = CoroutineSlots(settings.coroutines, home, self._on_start, self._on_end, self._watch)
+        #: a task was given up, so that this process has to end
+        self._is_condemned = False
         #: tasks of this process whose end is not written, by id and claim: one that was taken from this
         #: process while it was silent may come back to it beside its first run
         self._held: dict[Key, Work] = {}
@@ -162,6 +164,11 @@ class WorkerProcess:
         self._draining = True
         self._bell.ring()
 
+    @property
+    def taken_over(self) -> int:
+        """Tasks of predecessors that were given back, or ended."""
+        return self._takeover.tasks
+
     # What slots call
 
     def _on_start(self, work: Work) -> None:
@@ -179,7 +186,9 @@ class WorkerProcess:
             if self._draining:
                 self._bell.ring()
             return
-        if work.message.delivery is not None:
+        if work.message.delivery is None:
+            self._board.note_end(work.place)
+        else:
             self._replies.answer(work, outcome)
         self._done.append((work, outcome))
         if work.is_answered and not work.is_told and self._is_receptive:
@@ -190,12 +199,19 @@ class WorkerProcess:
         if self._sleeping and (work.is_async or self._threads.is_empty()):
             self._bell.ring()
 
+    def _on_overdue(self, work: Work, outcome: Outcome) -> None:
+        """A task was given up: its slot does not come back."""
+        self._on_end(work, outcome)
+        # Not before: this process ends as soon as nothing is left to tell.
+        self._is_condemned = True
+        self._bell.ring()
+
     def _has_room(self) -> bool:
         """For any thread; the slots that are free may not be for long."""
         return (
             self._has_lane
             and self._connected
-            and not self._draining
+            and not (self._draining or self._is_condemned)
             and bool(self._places)
             and self._threads.is_empty()
             and len(self._held) - self._coroutines_held < self._settings.threads
@@ -207,7 +223,7 @@ class WorkerProcess:
         return (
             self._has_lane
             and self._connected
-            and not self._draining
+            and not (self._draining or self._is_condemned)
             and self._threads.is_empty()
             and now - self._threads.moved_at < HORIZON / 2
             and self._wakes_at < now + HORIZON
@@ -272,11 +288,11 @@ class WorkerProcess:
         for work in self._settler.settle():
             self._forget(work)
         self._give_back_waiting(now)
+        self._make_room()
         for consumer in self._consumers:
             # Slots that have come free by the above.
             consumer.hand_over()
-        databases = [lease.using for lease in self._leases]
-        self._reports.look_for_cancelled(now, self._worker_id, databases, is_idle=not self._held)
+        self._pass_on_cancelled(now)
         self._tend(now)
         if not self._claim(now) and not self._finished():
             self._sleep(now)
@@ -295,6 +311,14 @@ class WorkerProcess:
             "queues": str(settings.queues),
             "backends": settings.backends,
         }
+
+    def _pass_on_cancelled(self, now: float) -> None:
+        databases = [lease.using for lease in self._leases]
+        self._reports.look_for_cancelled(now, self._worker_id, databases, is_idle=not self._held)
+        if self._reports.cancelled:
+            for work in list(self._held.values()):
+                if work.message.id in self._reports.cancelled:
+                    self._watch.cancel(work)
 
     def _is_busy(self) -> bool:
         """Whether more outcomes will come soon, so that those at hand may wait for them."""
@@ -341,7 +365,7 @@ class WorkerProcess:
 
     def _claim(self, now: float) -> bool:
         """Claim what the slots can take; True when there is something to do at once."""
-        if self._draining:
+        if self._draining or self._is_condemned:
             return False
         state = self._slots_state(now)
         may_end = self._settings.burst and not self._held
@@ -383,20 +407,23 @@ class WorkerProcess:
     def _submit(self, message: Message, on_told: Callable[[Work], None] | None = None) -> None:
         task = registry.lookup(message.name)
         is_async = bool(self._settings.coroutines) and task is not None and inspect.iscoroutinefunction(task.func)
-        attempt = Attempt(
-            self._backends[message.backend],
-            message,
-            report=lambda progress: self._report(message, progress),
-            is_cancelled=lambda: self._reports.is_cancelled(message),
-            admit=None if message.delivery is None else lambda: message.delivery.consumer.admit(message),
-        )
-        work = Work(message, attempt, self._places.pop(), is_async, on_told=on_told)
+        work = Work(message, self._attempt(message), self._places.pop(), is_async, on_told=on_told)
         self._held[message.id, message.claim] = work
         if is_async:
             self._coroutines_held += 1
             self._coroutines.submit(work)
         else:
             self._threads.submit(work)
+
+    def _attempt(self, message: Message) -> Attempt:
+        return Attempt(
+            self._backends[message.backend],
+            message,
+            report=lambda progress: self._report(message, progress),
+            is_cancelled=lambda: self._reports.is_cancelled(message),
+            admit=None if message.delivery is None else lambda: message.delivery.consumer.admit(message),
+            limits=(self._settings.soft_time_limit, self._settings.time_limit),
+        )
 
     def _give_back_waiting(self, now: float) -> None:
         """Give back what waits behind long tasks, or when this process is to stop."""
@@ -500,17 +527,7 @@ class WorkerProcess:
                 self._declared_lost()
                 return
             for predecessor in self._predecessors:
-                again, failed = self._rescue(lease, predecessor.worker_id, predecessor.started)
-                self.taken_over += again + failed
-                workers.deregister(lease.using, predecessor.worker_id)
-                workers.resign(lease.using, predecessor.worker_id)
-                logger.warning(
-                    "Took over from %s: %d tasks run again, %d failed.",
-                    predecessor.worker_id,
-                    again,
-                    failed,
-                    extra={"action": "took_over"},
-                )
+                self._takeover.take(lease.using, predecessor)
         self._predecessors = []
         self._connected = True
         self._board.set_ready()
@@ -587,6 +604,19 @@ class WorkerProcess:
         flush(_FAREWELL / 2)
         logging.shutdown()
         os._exit(GAVE_BACK if started else STOPPED)
+
+    def _make_room(self) -> None:
+        """Where a slot is lost: end, so that a process with all its slots comes, which gives back what still runs here."""
+        if not (self._is_condemned and self._lane.is_over(self._has_told_all)):
+            return
+        self._give_back([work for work in self._held.values() if work.message.delivery is not None])
+        for consumer in self._consumers:
+            consumer.close()
+        logging.shutdown()
+        os._exit(REPLACED)
+
+    def _has_told_all(self) -> bool:
+        return not self._done and self._writer.is_empty() and self._settler.is_empty()
 
     def _leave(self) -> None:
         self._tell_stopping()

@@ -19,6 +19,7 @@ class WorkerSettings:
     so that one slot keeps the exact order. ``prefetch``: messages that a broker sends ahead, None: as many as
     can start soon. ``burst``: end when nothing due is left. ``max_tasks``: end after
     that many in all. ``shutdown_timeout``: seconds that running tasks get to end, None: as long as they take.
+    ``soft_time_limit``, ``time_limit``: seconds for tasks that have none of their own.
     """
 
     backends: tuple[str, ...]
@@ -32,6 +33,8 @@ class WorkerSettings:
     max_tasks: int | None = None
     name: str = ""
     shutdown_timeout: float | None = None
+    soft_time_limit: float | None = None
+    time_limit: float | None = None
 
     @property
     def slots(self) -> int:

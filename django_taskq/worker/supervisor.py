@@ -23,8 +23,10 @@ from .budget import Budget
 from .flow import MAX_CLAIM
 from .gauges import Ledger, Sheet
 from .logs import flush_output, keep_output
-from .process import BROKEN, DRAIN, GAVE_BACK, NOW, STOPPED, Predecessor, WorkerProcess
+from .overdue import kill_overdue, next_deadline, predecessor_of
+from .process import BROKEN, DRAIN, GAVE_BACK, NOW, REPLACED, STOPPED, WorkerProcess
 from .settings import WorkerSettings
+from .takeover import Predecessor
 
 logger = logging.getLogger("django_taskq.worker")
 
@@ -49,6 +51,8 @@ class _Child:
     #: those whose tasks it takes over first
     predecessors: Sequence[Predecessor] = ()
     started: float = field(default_factory=time.monotonic)
+    #: when it was killed for a task that did not end (monotonic); 0 before
+    killed_at: float = 0.0
 
 
 class Supervisor:
@@ -86,6 +90,7 @@ class Supervisor:
             while self._children or (self._vacancies and not self._signals):
                 self._fill_vacancies()
                 self._sleep()
+                kill_overdue(self._children.values())
                 self._reap()
                 self._give_up()
                 self._pass_on_signals()
@@ -121,12 +126,14 @@ class Supervisor:
         now = time.monotonic()
         times = [at for at, _ in self._vacancies]
         times += [at for at in (self._force_at, self._kill_at) if at is not None]
+        times += next_deadline(self._children.values())
         timeout = max(min(times) - now, 0.0) if times else None
         if select.select([self._signal_bell.watched], [], [], timeout)[0]:
             self._signal_bell.quieten()
 
     def _fork(self, index: int) -> None:
-        board, gauges = Board(self._settings.slots + 2 * MAX_CLAIM), self.ledger.open()
+        board = Board(self._settings.slots + 2 * MAX_CLAIM, self._signal_bell)
+        gauges = self.ledger.open()
         predecessors, self._orphaned = self._orphaned, []
 
         def work(control: int) -> int:
@@ -185,9 +192,7 @@ class Supervisor:
                 # It died before it had taken over; nobody else would.
                 self._orphaned += child.predecessors
             if child.board.owner:
-                self._orphaned.append(
-                    Predecessor(worker_id=child.board.owner, started=frozenset(child.board.started()))
-                )
+                self._orphaned.append(predecessor_of(child.board, child.killed_at, was_replaced=status == REPLACED))
             logger.error(
                 "Worker process %d (pid %d) %s%s",
                 child.index,
@@ -198,7 +203,9 @@ class Supervisor:
             )
             self._stillborn = 0 if child.board.is_ready else self._stillborn + 1
             if not self._signals:
-                self._vacancies.append((time.monotonic() + self._pause_after(child), child.index))
+                # What dies of a task needs no rest: ``max_deliveries`` bounds that.
+                pause = 0.0 if child.board.is_ready and child.board.running() else self._pause_after(child)
+                self._vacancies.append((time.monotonic() + pause, child.index))
         elif not self._signals and not self._is_done():
             self._vacancies.append((time.monotonic(), child.index))
         child.board.close()

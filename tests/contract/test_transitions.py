@@ -804,6 +804,24 @@ def test_what_a_lost_worker_had_not_begun_is_given_back_uncounted() -> None:
     assert row(waiting.id).state == "READY"
 
 
+def test_what_a_worker_did_not_die_of_is_given_back_uncounted() -> None:
+    guilty, beside, once, waiting = put_and_take(), put_and_take(), put_and_take(acks_late=False), put_and_take()
+    asked = put_and_take()
+    operate.cancel(USING, asked.id)
+    begun = {guilty.id, beside.id, once.id, asked.id}
+    assert workers.rescue(USING, ANNE, started=begun, suspects={guilty.id}) == (4, 1)
+    found = [row(one.id) for one in (guilty, beside, waiting, once, asked)]
+    assert [(record.state, record.losses, record.attempt) for record in found] == [
+        ("READY", 1, 1),
+        ("READY", 0, 0),
+        ("READY", 0, 0),
+        # It may have had its effect.
+        ("FAILED", 1, 1),
+        ("CANCELLED", 0, 0),
+    ]
+    assert [record.worker_ids for record in found[1:3]] == ["", ""]
+
+
 def test_a_lost_task_that_was_cancelled_does_not_come_back() -> None:
     message = put_and_take()
     operate.cancel(USING, message.id)

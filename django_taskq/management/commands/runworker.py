@@ -15,8 +15,9 @@ from django.core.management.base import BaseCommand, CommandError
 
 from ...aliases import taskq_backends
 from ...conf import OptionsError
+from ...core.options import check_limits
 from ...core.queues import QueueSelection
-from ...exceptions import OptionError
+from ...exceptions import MAX_DELAY, OptionError
 from ...monitoring.logging import JsonFormatter, TextFormatter
 from ...worker.banner import banner
 from ...worker.logs import configure
@@ -44,6 +45,13 @@ def _seconds(text: str) -> float:
         seconds = -1.0
     if not 0 <= seconds < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r}: give seconds from 0 up.")
+    return seconds
+
+
+def _limit(text: str) -> float:
+    seconds = _seconds(text)
+    if not 0 < seconds <= MAX_DELAY:
+        raise argparse.ArgumentTypeError(f"{text!r}: give seconds above 0.")
     return seconds
 
 
@@ -110,6 +118,18 @@ class Command(BaseCommand):
             help="seconds running tasks get after the first signal, then they are given back; default: no limit",
         )
 
+        parser.add_argument(
+            "--time-limit",
+            type=_limit,
+            help="seconds until a task is ended by force that has no time_limit of its own; default: no limit",
+        )
+        parser.add_argument(
+            "--soft-time-limit",
+            type=_limit,
+            help="seconds until SoftTimeLimitExceeded is raised in a task that has no soft_time_limit of its own; "
+            "default: no limit",
+        )
+
     def handle(self, *args: Any, **options: Any) -> None:
         """Exit status: 0 stopped or done, 1 cannot start, 2 wrong arguments, 4 stopped by force, 5 processes cannot work."""
         configure(options["verbosity"], JsonFormatter() if options["log_format"] == "json" else TextFormatter())
@@ -133,6 +153,10 @@ class Command(BaseCommand):
         concurrency = options["concurrency"]
         if concurrency and (options["processes"] or options["threads"] != 1):
             raise CommandError("--concurrency stands for --processes and --threads: give it or these, not both.")
+        try:
+            check_limits(options["soft_time_limit"], options["time_limit"], ("--soft-time-limit", "--time-limit"))
+        except OptionError as error:
+            raise CommandError(str(error)) from error
         return WorkerSettings(
             backends=tuple(dict.fromkeys(chosen)),
             queues=options["queues"],
@@ -145,6 +169,8 @@ class Command(BaseCommand):
             max_tasks=options["max_tasks"],
             name=options["name"] or f"{socket.gethostname()}-{os.getpid()}",
             shutdown_timeout=options["shutdown_timeout"],
+            soft_time_limit=options["soft_time_limit"],
+            time_limit=options["time_limit"],
         )
 
     def _run(self, settings: WorkerSettings, options: dict[str, Any]) -> int:
