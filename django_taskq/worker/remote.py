@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Literal, TypeAlias, get_args
 
 from django.db import connections
@@ -68,6 +69,8 @@ class Remote:
         self._answer = answer
         self._carry_out = carry_out
         self._changed = changed
+        #: when this process began
+        self.since = datetime.now(UTC)
         self._looked_at = _LONG_AGO
         #: when something was hinted at, and is not looked for yet: from when on, and at last
         self._hinted_at: float | None = None
