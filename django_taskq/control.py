@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from .aliases import backends_on
+from .announcements import send_cancelled
 from .backend import TaskqBackend
 from .core.paused import PauseKind
 from .core.queues import MAX_QUEUE_NAME
@@ -21,6 +22,7 @@ from .core.states import PENDING, State
 from .exceptions import OptionError
 from .models import OrderRecord, PauseRecord, TaskRecord
 from .selection import Selection
+from .signals import task_cancelled
 from .transitions import control, operate
 from .worker.remote import Verb
 
@@ -54,11 +56,13 @@ _Work = Callable[[Sequence[str]], Mapping[str, int]]
 
 def cancel(using: str, selection: Selection, *, dry_run: bool = False) -> Report:
     """Cancel tasks: at once while they wait, by request while they run."""
+    # Rows are read for receivers only where there are any.
+    on_ended = _tell_cancelled if task_cancelled.has_listeners() else None
 
     def work(ids: Sequence[str]) -> Mapping[str, int]:
         counts: Counter[str] = Counter()
         for _ in range(_TRIES):
-            counts["cancelled"] += operate.cancel_waiting(using, ids)
+            counts["cancelled"] += operate.cancel_waiting(using, ids, on_ended=on_ended)
             counts["asked to stop"] += operate.ask_running(using, ids)
             # One that was given back between the two statements was missed by both.
             if not TaskRecord.objects.using(using).filter(pk__in=ids, state__in=sorted(PENDING)).exists():
@@ -187,6 +191,11 @@ def answers(using: str, orders: Sequence[OrderRecord], timeout: float) -> dict[s
             return found
         time.sleep(min(pause, left))
         pause = min(pause * 2, _LOOK_MAX)
+
+
+def _tell_cancelled(tasks: Iterable[tuple[str, str]]) -> None:
+    for backend, task_id in tasks:
+        send_cancelled(backend, task_id)
 
 
 def _published(using: str) -> list[str]:

@@ -110,7 +110,7 @@ def overview(using: str, backends: Iterable[TaskqBackend], *, asks_brokers: bool
             QueueState(
                 backend=backend.alias,
                 queue=name,
-                ready=_count_ready(connection, backend.alias, name, most) if name in waiting else 0,
+                ready=count_ready(using, backend.alias, name, most) if name in waiting else 0,
                 running=running.get((backend.alias, name), 0),
                 oldest_wait=oldest_wait(using, backend.alias, name, now) if name in waiting else None,
                 is_paused=name in stopped.queues,
@@ -187,8 +187,10 @@ def worker_states(using: str, by_worker: Mapping[str, int] | None = None) -> lis
     return states
 
 
-def _count_ready(connection: BaseDatabaseWrapper, backend: str, queue_name: str, most: int) -> int:
-    return _count(connection, "state = 'READY' AND backend = %s AND queue_name = %s", [backend, queue_name], most)
+def count_ready(using: str, backend: str, queue_name: str, most: int) -> int:
+    """Tasks of a queue that are READY; no more than ``most`` are counted."""
+    where = "state = 'READY' AND backend = %s AND queue_name = %s ORDER BY priority DESC, id"
+    return _count(connections[using], where, [backend, queue_name], most)
 
 
 def _count(connection: BaseDatabaseWrapper, where: str, params: Sequence[Any], most: int) -> int:

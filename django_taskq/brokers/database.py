@@ -13,7 +13,7 @@ from ..core.states import State
 from ..database import tune_worker_connection
 from ..models import TaskRecord
 from ..transitions.claim import Lanes, claim, claim_named, queue_names
-from ..wakeup import READY_CHANNEL, WORD_CHANNEL, PollWakeup, PostgresWakeup, Wakeup, open_wakeup
+from ..wakeup import READY_CHANNEL, WORD_CHANNEL, PollWakeup, Wakeup, open_wakeup
 from .base import QueueFacts
 
 
@@ -27,9 +27,9 @@ class DatabaseConsumer:
         queues: QueueSelection,
         worker_id: str,
         *,
-        called: Callable[[], None] = lambda: None,
+        called: Callable[[float], None] = lambda settles_in: None,
     ) -> None:
-        """``called``: for who is told that there is a word for workers, where somebody tells it."""
+        """``called``: with each hint that workers may have been told something, and when that can be seen (seconds)."""
         self.using = using
         self.backends = tuple(backends)
         self.queues = queues
@@ -79,14 +79,14 @@ class DatabaseConsumer:
     def drain_hints(self) -> bool:
         """Take the hints that are there."""
         hints = self._wakeup.drain()
-        if any(hint.channel == WORD_CHANNEL for hint in hints):
-            self._called()
+        if any(hint.channel in {WORD_CHANNEL, ""} for hint in hints):
+            self._called(self._wakeup.settles_in)
         return bool(hints)
 
     @property
     def hears_words(self) -> bool:
-        """PostgreSQL tells."""
-        return isinstance(self._wakeup, PostgresWakeup)
+        """Where there are hints."""
+        return self._wakeup.trusted_for is not None
 
     def pause(self, paused: Paused) -> None:
         """From the next claim on."""

@@ -7,13 +7,14 @@ a row first has it: the others' statements name the state it was in, and find it
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Any
 
 from django.db import transaction
 from django.db.models import Case, F, Value, When
 
 from ..core.states import FINAL, PENDING, State
-from ..database import Now, notify, retry_conflicts
+from ..database import Now, as_project_time, database_now, notify, retry_conflicts
 from ..models import InstantField, TaskQuerySet, TaskRecord, WorkerRecord
 from ..models.task import NEVER_PUBLISHED
 from ..wakeup import DONE_CHANNEL, MAX_PAYLOAD, READY_CHANNEL
@@ -26,10 +27,11 @@ RETRIABLE = frozenset({State.FAILED, State.CANCELLED, State.EXPIRED})
 _TRIES = 10
 
 
-def cancel(using: str, task_id: str) -> bool:
+def cancel(using: str, task_id: str, *, on_ended: Callable[[], None] | None = None) -> bool:
     """Cancel a task: at once while it waits, by request while it runs.
 
-    False when there is nothing to cancel: it has ended, or there is no such task.
+    False when there is nothing to cancel: it has ended, or there is no such task. ``on_ended`` is called after the commit
+    when it waited.
     """
     row = TaskRecord.objects.using(using).filter(pk=task_id)
     pending = row.filter(state__in=sorted(PENDING))
@@ -47,7 +49,11 @@ def cancel(using: str, task_id: str) -> bool:
         return bool(row.filter(state=State.RUNNING).update(cancel_requested=True))
 
     for _ in range(_TRIES):
-        if retry_conflicts(using, cancel_waiting) or retry_conflicts(using, ask_running):
+        if retry_conflicts(using, cancel_waiting):
+            if on_ended is not None:
+                transaction.on_commit(on_ended, using=using, robust=True)
+            return True
+        if retry_conflicts(using, ask_running):
             return True
         found = row.values_list("state", flat=True).first()
         if found is None or found in FINAL:
@@ -55,11 +61,23 @@ def cancel(using: str, task_id: str) -> bool:
     return False
 
 
-def cancel_waiting(using: str, ids: Sequence[str]) -> int:
-    """Cancel those of these tasks that wait."""
-    rows = _rows(using, ids).filter(state__in=sorted(PENDING))
-    values = {"state": State.CANCELLED, "finished_at": Now(), "published_at": None, "cancel_requested": True}
-    return _move(using, lambda: rows.update(**values), DONE_CHANNEL, _payload(ids))
+def cancel_waiting(
+    using: str, ids: Sequence[str], *, on_ended: Callable[[list[tuple[str, str]]], None] | None = None
+) -> int:
+    """Cancel those of these tasks that wait. ``on_ended`` gets their backends and ids after the commit."""
+    waiting = _rows(using, ids).filter(state__in=sorted(PENDING))
+    moment = as_project_time(database_now(using))
+
+    def cancel_them() -> int:
+        cancelled = waiting.update(state=State.CANCELLED, finished_at=moment, published_at=None, cancel_requested=True)
+        if cancelled and on_ended is not None:
+            # Ours since the update, and nobody else's end at that very microsecond.
+            rows = _rows(using, ids).filter(state=State.CANCELLED, finished_at=moment)
+            ended = [(backend, str(pk)) for backend, pk in rows.values_list("backend", "pk")]
+            transaction.on_commit(partial(on_ended, ended), using=using, robust=True)
+        return cancelled
+
+    return _move(using, cancel_them, DONE_CHANNEL, _payload(ids))
 
 
 def ask_running(using: str, ids: Sequence[str]) -> int:

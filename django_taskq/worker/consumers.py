@@ -18,7 +18,7 @@ def open_consumers(
     settings: WorkerSettings,
     worker_id: Callable[[], str],
     lane: Lane | None = None,
-    called: Callable[[], None] = lambda: None,
+    called: Callable[[float], None] = lambda settles_in: None,
 ) -> list[Consumer]:
     """The consumers of these backends, not connected yet. ``called``: see ``DatabaseConsumer``."""
     by_database: dict[str, list[str]] = {}

@@ -1,13 +1,16 @@
 """What a worker process is told through the database: what is paused, and what it is to do itself.
 
-One statement per database and look tells both. PostgreSQL says when it is worth one, and SQLite when it is not.
+One statement per database and look tells both. PostgreSQL and SQLite hint when it is worth one; a word is heard within two
+seconds in any case, unless a proxy swallows PostgreSQL's notifications: then within ten.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Literal, TypeAlias, get_args
 
 from django.db import connections
@@ -22,8 +25,9 @@ logger = logging.getLogger("django_taskq.worker")
 Verb: TypeAlias = Literal["ping", "drain", "resume", "stop", "stacks"]
 VERBS: tuple[Verb, ...] = get_args(Verb)
 
-#: seconds between two looks, so that every word is heard within two; and where PostgreSQL tells of words
-_LOOK, _LOOK_TOLD = 1.5, 5.0
+#: seconds between two looks, so that every word is heard within two; and where hints tell of words
+_LOOK, _LOOK_TOLD = 1.5, 10.0
+_LONG_AGO = float("-inf")
 #: characters of an answer
 MAX_ANSWER = 100_000
 
@@ -65,22 +69,35 @@ class Remote:
         self._answer = answer
         self._carry_out = carry_out
         self._changed = changed
-        self._looked_at = float("-inf")
+        #: when this process began
+        self.since = datetime.now(UTC)
+        self._looked_at = _LONG_AGO
+        #: when something was hinted at, and is not looked for yet: from when on, and at last
+        self._hinted_at: float | None = None
+        self._settled_at = _LONG_AGO
 
-    def look_now(self) -> None:
-        """There is something."""
-        self._looked_at = float("-inf")
+    def hint(self, settles_in: float) -> None:
+        """There may be something; it can be seen after so many seconds at the latest, 0: there is something."""
+        self._settled_at = time.monotonic() + settles_in
+        if self._hinted_at is None:
+            self._hinted_at = self._settled_at
+        if not settles_in:
+            self._looked_at = _LONG_AGO
 
     def begin_anew(self) -> None:
         """The connections are others than before."""
-        self.look_now()
+        self._looked_at = _LONG_AGO
         for ear in self._ears:
             ear.version = None
 
     def due_in(self, now: float, *, is_listening: bool) -> float:
         """Seconds to the next look. ``is_listening``: hints of the consumers are heeded."""
-        is_told = is_listening and all(ear.is_told for ear in self._ears)
-        return max(self._looked_at + (_LOOK_TOLD if is_told else _LOOK) - now, 0.0)
+        due_at = self._looked_at + _LOOK
+        if is_listening and all(ear.is_told for ear in self._ears):
+            # Hints may come faster than is worth a look: SQLite's tell of every commit.
+            hinted_at = self._looked_at + _LOOK_TOLD if self._hinted_at is None else self._hinted_at
+            due_at = max(due_at, hinted_at)
+        return max(due_at - now, 0.0)
 
     def look(self, now: float, worker_id: str, *, is_listening: bool) -> None:
         """Heed what was said, when it is time to ask. Raises the database's errors."""
@@ -88,6 +105,9 @@ class Remote:
             return
         # First: what is said while this looks is for the next look.
         self._looked_at = now
+        if self._hinted_at is not None and now >= self._hinted_at:
+            # What was hinted at since then may not be seen yet.
+            self._hinted_at = self._settled_at if self._settled_at > now else None
         for ear in self._ears:
             if _has_news(ear):
                 self._heed(ear, worker_id)

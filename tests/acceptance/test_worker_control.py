@@ -138,11 +138,11 @@ def test_orders_are_answered_and_carried_out_once(project: Project, tmp_path: Pa
 def test_workers_obey_within_two_seconds(project: Project) -> None:
     worker = start_worker(project, processes=2)
     wait_for_workers(2)
-    for _ in range(3):
-        since = time.monotonic()
-        control.pause(USING, "queue", "mail")
-        wait_for_pauses(worker, "queue mail", worker.text().count("Paused: queue mail.\n") + 2)
-        assert time.monotonic() - since < 2.0
-        control.resume(USING, "queue", "mail")
-        wait_for_pauses(worker, "nothing", worker.text().count("Paused: nothing.\n") + 2)
-        assert time.monotonic() - since < 4.0
+    since = time.monotonic()
+    control.pause(USING, "queue", "mail")
+    wait_for_pauses(worker, "queue mail", 2)
+    assert time.monotonic() - since < 2.0
+    since = time.monotonic()
+    control.resume(USING, "queue", "mail")
+    wait_for_pauses(worker, "nothing", 2)
+    assert time.monotonic() - since < 2.0

@@ -54,14 +54,16 @@ def test_a_process_that_grows_is_replaced_and_its_neighbours_end(project: Projec
     trace = str(tmp_path / "trace")
     greedy = tasks.hoard.enqueue(trace, "greedy", 400 << 20)
     assert ended(greedy).result == str(process.pid), "a limit ends no task"
-    later = tasks.hoard.enqueue(trace, "later", 1)
-    assert ended(later).result != str(process.pid), "its successor is at work while it still ends its tasks"
+    later = [tasks.hoard.enqueue(trace, "later", 1)]
+    while ended(later[-1]).result == str(process.pid):
+        # It looks at its memory now and then. Its successor is at work while it still ends its tasks.
+        later.append(tasks.hoard.enqueue(trace, "later", 1))
     assert process.is_running()
     assert "MiB of memory; it is succeeded" in worker.text()
     gate.open()
-    assert wait_until_done() == {"SUCCESSFUL": 4}
+    assert wait_until_done() == {"SUCCESSFUL": 3 + len(later)}
     assert gate.pid("beside") == gate.pid("coroutine") == process.pid
-    assert {row(result).attempt for result in (beside, coroutine, greedy, later)} == {1}
+    assert {row(result).attempt for result in (beside, coroutine, greedy, *later)} == {1}
     wait_until(lambda: not process.is_running(), what="the old process to go")
     wait_until(lambda: WorkerRecord.objects.count() == 1, what="its row to go")
     worker.send(signal.SIGTERM)

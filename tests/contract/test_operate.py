@@ -17,6 +17,7 @@ from django_taskq.exceptions import OptionError
 from django_taskq.models import OrderRecord, PauseRecord, TaskRecord, WorkerRecord
 from django_taskq.models.task import NEVER_PUBLISHED
 from django_taskq.selection import Selection
+from django_taskq.signals import task_cancelled
 from django_taskq.testing import run_tasks
 from django_taskq.transitions import operate, workers
 from django_taskq.transitions.claim import Lanes, claim, claim_ids, claim_named
@@ -169,6 +170,24 @@ def test_reports_say_what_became_of_each_task() -> None:
     again = control.cancel(USING, Selection(ids=ids))
     assert again.counts["ended meanwhile, or asked before"] == 1
     assert again.changed == 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_receivers_hear_of_each_task_that_is_cancelled_while_it_waits() -> None:
+    told: list[str] = []
+
+    def receive(sender: Any, task_result: Any, **more: Any) -> None:
+        told.append(task_result.id)
+
+    ids, running = [put(queue_name="mail") for _ in range(3)], put()
+    assert [one.id for one in claim(USING, Lanes(("default",), ("default",)), 5, ANNE)] == [running]
+    operate.cancel_waiting(USING, ids[:1])
+    task_cancelled.connect(receive)
+    try:
+        assert control.cancel(USING, Selection(ids=(*ids, running))).changed == 3
+    finally:
+        task_cancelled.disconnect(receive)
+    assert sorted(told) == sorted(ids[1:])
 
 
 def test_without_states_and_ids_only_what_can_be_changed_is_meant() -> None:

@@ -18,7 +18,7 @@ from .subcommand import Subcommand, add_backend, by_database, chosen_backends
 
 _COLUMNS = ("id", "name", "state", "queue", "priority", "attempt", "enqueued_at", "finished_at", "duration", "worker")
 #: columns that may hold megabytes
-_LONG = ("arguments", "options", "metadata", "result", "errors", "progress", "worker_ids")
+_LONG = ("arguments", "options", "metadata", "result", "errors", "progress", "worker_ids", "headers", "log")
 
 
 def _add_list(parser: CommandParser) -> None:
@@ -67,12 +67,16 @@ def _show(console: Console, options: Mapping[str, Any]) -> int:
     if options["format"] != "table":
         console.rows([whole], "jsonl") if options["format"] == "jsonl" else console.document(whole)
         return 0
-    errors = whole.pop("errors")
+    errors, log = whole.pop("errors"), whole.pop("log")
     width = max(map(len, whole))
     for name, value in whole.items():
         if value not in (None, "", [], {}):
             text = value if isinstance(value, str) else codec_text(value)
             console.line(f"{name:<{width}}  {text}")
+    if log:
+        console.line("\nLog:")
+    for line in log:
+        console.line(f"  {show(line)}")
     for error in errors:
         console.line()
         console.line(f"Attempt {error['attempt']}, {error['at']}, worker {error['worker']}:")
@@ -121,6 +125,8 @@ def _whole(record: TaskRecord) -> dict[str, Any]:
         "max_deliveries": record.max_deliveries,
         "acks_late": record.acks_late,
         "cancel_requested": record.cancel_requested,
+        "headers": _json(record.headers),
+        "log": record.log.splitlines(),
         "errors": errors,
     }
 
