@@ -195,7 +195,7 @@ def count_ready(using: str, backend: str, queue_name: str, most: int) -> int:
 
 def _count(connection: BaseDatabaseWrapper, where: str, params: Sequence[Any], most: int) -> int:
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT COUNT(*) FROM (SELECT 1 FROM {_TABLE} WHERE {where} LIMIT {most:d}) AS some", params)
+        cursor.execute(f"SELECT COUNT(*) FROM (SELECT 1 FROM {_TABLE} WHERE {where} LIMIT {most:d}) AS found", params)
         return int(cursor.fetchone()[0])
 
 
@@ -222,7 +222,7 @@ def _scheduled(connection: BaseDatabaseWrapper, now: datetime, most: int) -> tup
         )
         row = cursor.fetchone()
     moment = moment_reader(connection)(row[0]) if row else None
-    count = _count(connection, "state = 'SCHEDULED'", [], most) if row else 0
+    count = _count(connection, "state = 'SCHEDULED' ORDER BY run_after", [], most) if row else 0
     return count, None if moment is None else (moment - now).total_seconds()
 
 
