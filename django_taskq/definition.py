@@ -40,7 +40,8 @@ class Task(UpstreamTask):
     ``run_after``: an aware datetime, or a ``timedelta`` or seconds counted from the enqueue.
     ``soft_time_limit``, ``time_limit``: how long an attempt may run, in seconds or as a ``timedelta``, until
     ``SoftTimeLimitExceeded`` is raised in it, and until it is ended, by force if need be.
-    ``store_result``: whether the return value is kept, ``store_errors``: whether errors are; ``result_ttl``,
+    ``store_result``: whether the return value is kept, ``store_errors``: whether errors are, ``keep_logs``: whether lines
+    that the task logs are; ``result_ttl``,
     ``failure_ttl``: how long, in seconds or as a ``timedelta``, up to 100 years. None leaves each to ``OPTIONS``; what a
     task says wins over the alias, and what a call says over its task. A row goes by what the code of its task says; a
     store of keys and values by what the call said.
@@ -66,6 +67,7 @@ class Task(UpstreamTask):
     record: bool = True
     store_result: bool | None = None
     store_errors: bool | None = None
+    keep_logs: bool | None = None
     result_ttl: timedelta | float | None = None
     failure_ttl: timedelta | float | None = None
     sensitive: Iterable[str] = ()

@@ -27,9 +27,9 @@ class TaskOptions:
     ``max_attempts``: how often the task may run in all; ``None``: a failure is final, while an
     explicit ``Retry`` is always granted. ``retry_on``/``give_up_on``: class paths; an empty
     ``retry_on`` means ``Exception``. ``expires``: seconds after the enqueue, or an aware datetime.
-    ``store_result``, ``store_errors``, ``result_ttl``, ``failure_ttl`` (seconds): None leaves it to the
-    alias; what is said here wins over it. ``soft_time_limit``, ``time_limit``: seconds an attempt may run, None leaves
-    them to the worker.
+    ``store_result``, ``store_errors``, ``keep_logs``, ``result_ttl``, ``failure_ttl`` (seconds): None leaves it to
+    the alias; what is said here wins over it. ``soft_time_limit``, ``time_limit``: seconds an attempt may run, None
+    leaves them to the worker.
     """
 
     max_attempts: int | None = None
@@ -44,6 +44,7 @@ class TaskOptions:
     record: bool = True
     store_result: bool | None = None
     store_errors: bool | None = None
+    keep_logs: bool | None = None
     result_ttl: float | None = None
     failure_ttl: float | None = None
     sensitive: frozenset[str] = frozenset()
@@ -58,6 +59,11 @@ class TaskOptions:
     def keeps_errors(self) -> bool:
         """Whether somebody wants to know what went wrong; as above."""
         return self.store_errors is not False
+
+    @property
+    def keeps_log(self) -> bool:
+        """Whether lines that the task logs go into its row; as above, but that secrets may be in such lines."""
+        return self.keep_logs is True or (self.keep_logs is None and not self.sensitive)
 
 
 #: the options' names, in the order of the reference
@@ -74,6 +80,7 @@ _CARRIED = (
     "record",
     "store_result",
     "store_errors",
+    "keep_logs",
     "result_ttl",
     "failure_ttl",
     "sensitive",
@@ -261,6 +268,7 @@ _PARSERS = {
     "record": _flag,
     "store_result": _optional_flag,
     "store_errors": _optional_flag,
+    "keep_logs": _optional_flag,
     "result_ttl": _ttl,
     "failure_ttl": _ttl,
     "sensitive": _names,

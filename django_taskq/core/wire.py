@@ -38,6 +38,7 @@ from .untrusted import (
 )
 
 __all__ = [
+    "CARRIED",
     "MAX_BODY",
     "BadMessage",
     "Call",
@@ -50,6 +51,13 @@ __all__ = [
 
 #: bytes of the ``taskq`` header: all headers must fit one frame (AMQP 0-9-1, 4.2.6), which RabbitMQ has at 128 KiB
 MAX_EXTRAS = 48 * 1024
+#: headers of tracing: W3C Trace Context and Baggage, Sentry, Zipkin (B3), Jaeger and AWS X-Ray; and characters of each
+#: (W3C Baggage, 3.3.2: 8,192 bytes)
+CARRIED = frozenset(
+    {"traceparent", "tracestate", "baggage", "sentry-trace", "b3", "x-b3-traceid", "x-b3-spanid", "x-b3-parentspanid"}
+    | {"x-b3-sampled", "x-b3-flags", "uber-trace-id", "x-amzn-trace-id"}
+)
+MAX_CARRIED = 8_192
 #: characters of a task's name; the column's width
 MAX_NAME = 255
 
@@ -99,6 +107,8 @@ class Call:
     task that began it all and the one that enqueued this one, "" for none. From ``options`` on: None, 0 or "" in
     messages that our producers did not write. ``errors`` and ``worker_ids`` are as in a row, with the oldest and
     the longest cut to what a header can carry; in what comes back, a worker that is not known any more is "unknown".
+    ``headers``: JSON text, str to str, "" for none; of these only ``CARRIED`` travel, each as a header of its own, where
+    the instrumentation of Celery's producers and workers has them.
     """
 
     id: str
@@ -119,6 +129,7 @@ class Call:
     priority: int = 0
     errors: str = ""
     worker_ids: str = ""
+    headers: str = ""
 
 
 def encode_reference(task_id: str) -> Wire:
@@ -155,7 +166,7 @@ def encode_call(call: Call) -> Wire:
         headers["eta"] = call.eta.isoformat()
     if call.expires is not None:
         headers["expires"] = call.expires.isoformat()
-    headers |= _encode_limits(call.options)
+    headers |= _travelling(call) | _encode_limits(call.options)
     extras = _encode_extras(call)
     if extras:
         headers["taskq"] = extras
@@ -242,6 +253,7 @@ def _decode_call(text: str, task: object, headers: Table, properties: Table) -> 
     retries = count_of(headers.get("retries"), "header 'retries'", 0, MAX_COUNT - 1) or 0
     if retries:
         fields["worker_ids"] = _padded(str(fields.get("worker_ids", "")), retries)
+    carried = _carried(headers)
     return Call(
         id=task_id,
         name=name,
@@ -254,8 +266,26 @@ def _decode_call(text: str, task: object, headers: Table, properties: Table) -> 
         correlation_id=short_text_of(properties.get("correlation_id"), "correlation_id") or task_id,
         root_id=short_text_of(headers.get("root_id"), "header 'root_id'"),
         parent_id=short_text_of(headers.get("parent_id"), "header 'parent_id'"),
+        headers=codec.encode(carried) if carried else "",
         **fields,  # type: ignore[arg-type]  # each has its field's type
     )
+
+
+def _travelling(call: Call) -> Table:
+    """As headers of their own, where OpenTelemetry's instrumentation of Celery looks, and in one more for Sentry's."""
+    carried = _carried(cast("Table", codec.decode(call.headers))) if call.headers else {}
+    return {**carried, "headers": carried} if carried else {}
+
+
+def _carried(headers: Table) -> Table:
+    """What tracing has put there. No reason to refuse a task: what cannot be a trace's is left out."""
+    if CARRIED.isdisjoint(headers):
+        return {}
+    return {
+        name: value
+        for name in sorted(CARRIED & headers.keys())
+        if type(value := headers[name]) is str and 0 < len(value) <= MAX_CARRIED and codec.clean(value) == value
+    }
 
 
 def _encode_limits(options: str) -> Table:

@@ -20,6 +20,9 @@ from ..database import Now, id_param, notify, read_id, retry_conflicts, sqlite_n
 from ..models import TaskRecord
 from ..wakeup import DONE_CHANNEL, DUE_CHANNEL, MAX_PAYLOAD, READY_CHANNEL
 
+#: characters of a row's log; of a longer one the oldest are dropped
+MAX_LOG = 16_384
+
 #: a task that was asked to stop does not come back for another attempt, and what it raised is how it stopped
 _STATE = "CASE WHEN t.cancel_requested AND e.state <> 'SUCCESSFUL' THEN 'CANCELLED' ELSE e.state END"
 _ENDS = "(t.cancel_requested OR e.state NOT IN ('READY', 'SCHEDULED'))"
@@ -31,7 +34,8 @@ class End:
 
     ``result``: JSON text or None. ``error``: one line for ``errors``, or "". ``delay``: seconds until
     a SCHEDULED task runs again. ``metadata``: JSON text, or None to keep what is there. ``loss``: 1
-    when the attempt died with its worker. ``keep_row``: False deletes the row instead.
+    when the attempt died with its worker. ``log``: lines to add to those of earlier attempts.
+    ``keep_row``: False deletes the row instead.
     """
 
     id: str
@@ -43,6 +47,7 @@ class End:
     metadata: str | None = None
     duration: float | None = None
     loss: int = 0
+    log: str = ""
     keep_row: bool = True
 
 
@@ -138,9 +143,11 @@ def _write_postgresql(connection: BaseDatabaseWrapper, ends: Sequence[End]) -> l
             f"worker_id = CASE WHEN {_ENDS} THEN t.worker_id ELSE '' END, "
             f"published_at = CASE WHEN NOT {_ENDS} THEN t.published_at END, "
             "result = e.result, errors = t.errors || e.error, metadata = coalesce(e.metadata, t.metadata), "
-            "duration = coalesce(e.duration, t.duration), losses = t.losses + e.loss "
+            "duration = coalesce(e.duration, t.duration), losses = t.losses + e.loss, "
+            f"log = CASE e.log WHEN '' THEN t.log ELSE right(t.log || e.log, {MAX_LOG}) END "
             "FROM unnest(%s::uuid[], %s::int[], %s::text[], %s::text[], %s::text[], %s::float8[], %s::text[], "
-            "%s::float8[], %s::smallint[]) AS e(id, claim, state, result, error, delay, metadata, duration, loss) "
+            "%s::float8[], %s::smallint[], %s::text[]) "
+            "AS e(id, claim, state, result, error, delay, metadata, duration, loss, log) "
             "WHERE t.id = e.id AND t.claim = e.claim AND t.state = 'RUNNING' RETURNING t.id, t.state) "
             # One notification per statement, not per task: whoever waits looks for its own id in it.
             "SELECT ended.id, ended.state, (SELECT pg_notify(%s, %s)::text) FROM ended",
@@ -159,7 +166,7 @@ def _write_sqlite(connection: BaseDatabaseWrapper, ends: Sequence[End]) -> list[
         ]
         for end in ends
     ]
-    names = ("id", "claim", "state", "result", "error", "delay", "metadata", "duration", "loss", "due")
+    names = ("id", "claim", "state", "result", "error", "delay", "metadata", "duration", "loss", "log", "due")
     columns = ", ".join(f"json_extract(value, '$[{index}]') AS {name}" for index, name in enumerate(names))
     with connection.cursor() as cursor:
         cursor.execute(
@@ -168,7 +175,8 @@ def _write_sqlite(connection: BaseDatabaseWrapper, ends: Sequence[End]) -> list[
             f"worker_id = CASE WHEN {_ENDS} THEN t.worker_id ELSE '' END, "
             f"published_at = CASE WHEN NOT {_ENDS} THEN t.published_at END, "
             "result = e.result, errors = t.errors || e.error, metadata = coalesce(e.metadata, t.metadata), "
-            "duration = coalesce(e.duration, t.duration), losses = t.losses + e.loss "
+            "duration = coalesce(e.duration, t.duration), losses = t.losses + e.loss, "
+            f"log = CASE e.log WHEN '' THEN t.log ELSE substr(t.log || e.log, -{MAX_LOG}) END "
             f"FROM (SELECT {columns} FROM json_each(%s)) AS e "
             "WHERE t.id = e.id AND t.claim = e.claim AND t.state = 'RUNNING' RETURNING id, state",
             [now, codec.encode(rows)],
@@ -190,6 +198,7 @@ def _write_mysql(connection: BaseDatabaseWrapper, ends: Sequence[End]) -> list[A
         "t.published_at = IF(t.cancel_requested OR %s, NULL, t.published_at), "
         "t.result = %s, t.errors = CONCAT(t.errors, %s), t.metadata = COALESCE(%s, t.metadata), "
         "t.duration = COALESCE(%s, t.duration), t.losses = t.losses + %s, "
+        f"t.log = RIGHT(CONCAT(t.log, %s), {MAX_LOG}), "
         "t.state = IF(t.cancel_requested AND NOT %s, 'CANCELLED', %s) "
         "WHERE t.id = %s AND t.claim = %s AND t.state = 'RUNNING'"
     )
@@ -223,6 +232,7 @@ def _write_mysql(connection: BaseDatabaseWrapper, ends: Sequence[End]) -> list[A
                     end.metadata,
                     end.duration,
                     end.loss,
+                    end.log,
                     has_succeeded,
                     end.state.value,
                     id_param(connection, end.id),
@@ -248,12 +258,15 @@ def _write_mysql_successes(connection: BaseDatabaseWrapper, cursor: Any, ends: S
             durations += [task_id, end.duration]
             ids.append(task_id)
         cases = " ".join(["WHEN %s THEN %s"] * len(chunk))
+        logs = [param for task_id, end in zip(ids, chunk, strict=True) if end.log for param in (task_id, end.log)]
+        logged = " ".join(["WHEN %s THEN %s"] * (len(logs) // 2))
+        log = f", log = RIGHT(CONCAT(log, CASE id {logged} ELSE '' END), {MAX_LOG})" if logs else ""
         cursor.execute(
             "UPDATE django_taskq_task FORCE INDEX (PRIMARY) SET state = 'SUCCESSFUL', finished_at = UTC_TIMESTAMP(6), "
             "published_at = NULL, "
-            f"result = CASE id {cases} END, duration = CASE id {cases} END "
+            f"result = CASE id {cases} END, duration = CASE id {cases} END{log} "
             f"WHERE id IN ({', '.join(['%s'] * len(chunk))}) AND state = 'RUNNING'",
-            [*results, *durations, *ids],
+            [*results, *durations, *logs, *ids],
         )
 
 
@@ -288,6 +301,7 @@ def _columns(end: End) -> tuple[Any, ...]:
         end.metadata,
         end.duration,
         end.loss,
+        end.log,
     )
 
 

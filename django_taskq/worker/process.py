@@ -14,7 +14,8 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -22,10 +23,13 @@ from django.db import DatabaseError, InterfaceError, connections
 
 from .. import registry
 from ..aliases import taskq_backends
+from ..announcements import announce, announce_lost, finish_announcing, uncounted
 from ..backend import TaskqBackend
 from ..bell import Bell
 from ..core.message import Message
 from ..core.outcome import Outcome
+from ..instrument import flush
+from ..signals import worker_ready, worker_stopping
 from ..transitions import workers
 from ..transitions.due import expire_overdue, promote_due
 from ..transitions.finish import Held, release
@@ -34,7 +38,9 @@ from .budget import Budget
 from .burst import REMAINDER_LOOK, Remainder
 from .consumers import open_consumers
 from .flow import HORIZON
+from .gauges import Sheet
 from .intake import Intake
+from .kept_log import keep_lines
 from .lane import FastLane
 from .lease import Lease
 from .limits import Watch
@@ -44,6 +50,7 @@ from .runner import Attempt
 from .settings import WorkerSettings
 from .slots import CoroutineSlots, ThreadSlots, Work
 from .takeover import Predecessor, Takeover
+from .tally import count_end, count_lost
 from .unrecorded import Settler
 from .writer import PATIENCE, Writer
 
@@ -57,6 +64,8 @@ STOPPED, BROKEN, GAVE_BACK, REPLACED = 0, 1, 4, 6
 
 #: seconds that running tasks get once the supervisor is gone, before they are given back
 _ORPHAN_GRACE = 1.0
+#: seconds that receivers of the last signals get
+_FAREWELL = 1.0
 #: seconds between tries to reach the database again
 _RECONNECT, _RECONNECT_MAX = 0.1, 2.0
 #: what a database, its driver or a full packet may raise; anything else is a mistake of ours
@@ -73,14 +82,18 @@ class WorkerProcess:
         control: int,
         *,
         budget: Budget | None = None,
+        gauges: Sheet | None = None,
         predecessors: Sequence[Predecessor] = (),
     ) -> None:
         self._settings = settings
         self._board = board
+        self._gauges = gauges or Sheet()
+        self._gauges.set_slots(settings.threads, settings.coroutines)
         self._control: int | None = control
         self._predecessors = list(predecessors)
         #: all of this project's: a broker's queues may bring tasks of aliases that this worker was not told to serve
         self._backends = {backend.alias: backend for backend in taskq_backends(skip_broken=True)}
+        keep_lines(self._backends.values())
         self._worker_id = self._new_id()
         served = [self._backends[alias] for alias in settings.backends]
         by_database: dict[str, list[TaskqBackend]] = {}
@@ -101,7 +114,12 @@ class WorkerProcess:
         self._next_tending = 0.0
         #: a burst waits for what is on its way through a message broker
         self._is_awaited = False
-        self._takeover = Takeover(self._backends.__getitem__, self._attempt, self._replies)
+        self._takeover = Takeover(
+            self._backends.__getitem__,
+            self._attempt,
+            self._replies,
+            partial(count_end, self._gauges, is_cancelled=False),
+        )
         self._watch = Watch(board, self._on_overdue)
         home = str(Path.cwd())
         self._threads = ThreadSlots(settings.threads, home, self._on_start, self._on_end, self._watch)
@@ -114,6 +132,8 @@ class WorkerProcess:
         self._coroutines_held = 0
         self._places = list(range(board.places))
         self._done: deque[tuple[Work, Outcome]] = deque()
+        #: those that end without the I/O thread, which alone writes the sheet of counters
+        self._uncounted: deque[tuple[Message, Outcome]] = deque()
         self._sleeping = False
         #: when the I/O thread looks up by itself (monotonic)
         self._wakes_at = 0.0
@@ -121,6 +141,7 @@ class WorkerProcess:
         self._is_receptive = False
         self._reports = Reports()
         self._connected = False
+        self._is_told_ready = self._is_told_stopping = False
         self._reconnect_pause = _RECONNECT
         self._draining = False
         self._deadline: float | None = None
@@ -158,6 +179,7 @@ class WorkerProcess:
     def _on_end(self, work: Work, outcome: Outcome) -> None:
         if work.on_told is not None and self._lane.settle(work, outcome):
             self._intake.flow.finished(outcome.duration)
+            self._uncounted.append((work.message, outcome))
             self._forget(work)
             for consumer in self._consumers:
                 consumer.hand_over()
@@ -245,6 +267,7 @@ class WorkerProcess:
     def _step(self) -> None:
         """One turn: take outcomes, write ends, claim tasks; then sleep until something happens."""
         now = time.monotonic()
+        self._tell_stopping()
         if self._deadline is not None and now >= self._deadline:
             self._give_back_everything()
         if not self._connected:
@@ -274,6 +297,21 @@ class WorkerProcess:
         if not self._claim(now) and not self._finished():
             self._sleep(now)
 
+    def _tell_stopping(self) -> None:
+        if self._draining and self._is_told_ready and not self._is_told_stopping:
+            self._is_told_stopping = True
+            announce(worker_stopping, type(self), **self._picture())
+
+    def _picture(self) -> dict[str, object]:
+        """What signals say of this process."""
+        settings = self._settings
+        return {
+            "worker_id": self._worker_id,
+            "name": settings.name,
+            "queues": str(settings.queues),
+            "backends": settings.backends,
+        }
+
     def _pass_on_cancelled(self, now: float) -> None:
         databases = [lease.using for lease in self._leases]
         self._reports.look_for_cancelled(now, self._worker_id, databases, is_idle=not self._held)
@@ -287,11 +325,18 @@ class WorkerProcess:
         return not self._threads.is_empty() and not self._draining
 
     def _collect(self, now: float) -> None:
+        while self._uncounted:
+            message, outcome = self._uncounted.popleft()
+            count_end(self._gauges, message, outcome, is_cancelled=False)
+        while uncounted:
+            lost = uncounted.popleft()
+            count_lost(self._gauges, lost.name, lost.queue_name)
         while self._done:
             work, outcome = self._done.popleft()
             if not work.is_async:
                 self._intake.flow.finished(outcome.duration)
             self._reports.ended((work.message.id, work.message.claim))
+            count_end(self._gauges, work.message, outcome, is_cancelled=self._reports.is_cancelled(work.message))
             if work.message.delivery is None:
                 self._writer.add(work, outcome, worker_id=self._worker_id, now=now)
             else:
@@ -350,10 +395,16 @@ class WorkerProcess:
             # What a keeper does elsewhere: where only bursts run, nobody else would.
             expire_overdue(lease.using)
             more += promote_due(lease.using)
-            more += sum(workers.rescue(lease.using, lost)[0] for lost in workers.remove_lost(lease.using))
+            more += sum(self._rescue(lease, lost)[0] for lost in workers.remove_lost(lease.using))
         self._is_awaited = self._remainder.is_any()
         self._draining = not (more or self._is_awaited)
         return not self._is_awaited
+
+    def _rescue(self, lease: Lease, worker_id: str, started: Collection[str] | None = None) -> tuple[int, int]:
+        lost: list[workers.LostTask] = []
+        counts = workers.rescue(lease.using, worker_id, started=started, lost=lost)
+        announce_lost(lost)
+        return counts
 
     def _submit(self, message: Message, on_told: Callable[[Work], None] | None = None) -> None:
         task = registry.lookup(message.name)
@@ -409,6 +460,8 @@ class WorkerProcess:
 
     def _sleep(self, now: float) -> None:
         """Until an outcome, a hint, a word from the supervisor, or the next duty."""
+        held = len(self._held)
+        self._gauges.set_busy(min(held - self._coroutines_held, self._settings.threads), self._coroutines_held)
         # From here on outcomes ring the bell; those that came before are looked for below.
         self._sleeping = True
         busy = self._is_busy()
@@ -480,6 +533,9 @@ class WorkerProcess:
         self._predecessors = []
         self._connected = True
         self._board.set_ready()
+        if not (self._is_told_ready or self._draining):
+            self._is_told_ready = True
+            announce(worker_ready, type(self), **self._picture())
         self._intake.look_now()
 
     def _disconnect(self, error: Exception) -> None:
@@ -542,10 +598,12 @@ class WorkerProcess:
             consumer.close()
         for lease in self._leases:
             if started:
-                workers.rescue(lease.using, self._worker_id, started=started)
+                self._rescue(lease, self._worker_id, started)
             lease.leave()
         if started:
             logger.warning("Gave back %d running tasks.", len(started), extra={"action": "gave_back"})
+        finish_announcing(_FAREWELL / 2)
+        flush(_FAREWELL / 2)
         logging.shutdown()
         os._exit(GAVE_BACK if started else STOPPED)
 
@@ -563,6 +621,7 @@ class WorkerProcess:
         return not self._done and self._writer.is_empty() and self._settler.is_empty()
 
     def _leave(self) -> None:
+        self._tell_stopping()
         try:
             for consumer in self._consumers:
                 consumer.close()
@@ -575,3 +634,5 @@ class WorkerProcess:
                 error,
                 extra={"action": "sign_off_failed"},
             )
+        finish_announcing(_FAREWELL)
+        flush(_FAREWELL)

@@ -104,6 +104,7 @@ def task_of(backend: TaskqBackend, call: Call, queue_name: str, *, state: State)
         acks_late=options.acks_late if call.acks_late is None else call.acks_late,
         run_after=call.eta,
         expires_at=call.expires,
+        headers=call.headers,
         publication=Publication.PENDING,
     )
 

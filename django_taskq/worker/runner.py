@@ -31,9 +31,12 @@ from ..core.message import Message
 from ..core.options import TaskOptions, decode_overrides
 from ..core.outcome import AttemptError, Outcome, fail, succeed
 from ..core.states import State
+from ..current import Running, begin
 from ..exceptions import Interrupt, TaskCancelled, TaskqError, TimeLimitExceeded
+from ..instrument import attempting, is_watched
 from ..producer import options_of
 from ..result import TaskResult, end_picture, running_result
+from ..signals import task_cancelled, task_retrying
 from .guard import Cause, CoroutineGuard, Guard, Relay, shut
 from .keeping import keep
 
@@ -69,6 +72,7 @@ class Attempt:
     ) -> None:
         self.backend = backend
         self.message = message
+        self._running = Running(message)
         self._report = report
         self._is_cancelled = is_cancelled
         self._admit = admit
@@ -93,7 +97,8 @@ class Attempt:
         """Run it in this thread. Never raises. ``guard``: the slot's, which is open while the task's own code runs."""
         guard = guard or Guard()
         try:
-            return self._kept(self._run(guard, work))
+            with attempting(begin(self._running)):
+                return self._running.ended(self._kept(self._run(guard, work)))
         except BaseException as error:  # noqa: BLE001  # see _broken
             shut(guard)
             return self._broken(error)
@@ -101,10 +106,11 @@ class Attempt:
     async def arun(self, guard: CoroutineGuard, work: Work | None = None) -> Outcome:
         """Run an ``async def`` task on this event loop. Never raises."""
         try:
-            outcome = await self._arun(guard, work)
-            if not self.backend.result_store.keeps:
-                return outcome
-            return await sync_to_async(self._kept, thread_sensitive=False)(outcome)
+            with attempting(begin(self._running)):
+                outcome = await self._arun(guard, work)
+                if self.backend.result_store.keeps:
+                    outcome = await sync_to_async(self._kept, thread_sensitive=False)(outcome)
+                return self._running.ended(outcome)
         except BaseException as error:  # noqa: BLE001  # see _broken
             shut(guard)
             return self._broken(error)
@@ -122,7 +128,8 @@ class Attempt:
                 # Killed, and nobody knows when.
                 self._started -= self._effective_limits()[1] or 0.0
             self._context = None
-            return self._kept(self._interrupted(cause, None, _where(ident)))
+            with attempting(self._running):
+                return self._running.ended(self._kept(self._interrupted(cause, None, _where(ident))))
         except BaseException as error:  # noqa: BLE001  # see _broken
             return self._broken(error)
 
@@ -221,6 +228,9 @@ class Attempt:
             )
             return Outcome(state=State.FAILED, error=AttemptError.of(error), is_rejected=True)
         self._is_ready = True
+        self._running.task_result = self._result
+        self._running.sensitive = self._options.sensitive
+        self._running.keeps_log = self._options.keeps_log
         return None
 
     def _returned(self, value: object, guard: Guard) -> Outcome:
@@ -271,6 +281,8 @@ class Attempt:
 
     def _failed(self, exception: BaseException, *, may_retry: bool = True) -> Outcome:
         """Called while ``exception`` is being handled: whoever listens to ``task_finished`` may look at it."""
+        if is_watched():
+            self._running.exception = exception
         outcome = fail(
             exception,
             self._options,
@@ -296,18 +308,25 @@ class Attempt:
     def _ended(self, outcome: Outcome, *, value: object = None, exception: BaseException | None = None) -> Outcome:
         duration = time.monotonic() - self._started
         outcome = replace(outcome, duration=duration, metadata=self._changed_metadata())
-        if outcome.state.is_final:
+        # As the row will have it.
+        is_cancelled = outcome.state is not State.SUCCESSFUL and self._is_cancelled()
+        if outcome.state.is_final or is_cancelled:
             finished_at = self.message.last_attempted_at + timedelta(seconds=duration)
-            end_picture(self._result, outcome.state, finished_at, value, outcome.error)
+            state = State.CANCELLED if is_cancelled else outcome.state
+            end_picture(self._result, state, finished_at, value, outcome.error)
             self._send(task_finished)
+            if state is State.CANCELLED:
+                self._send(task_cancelled)
+        else:
+            self._send(task_retrying, exception=exception, delay=outcome.delay)
         # A handler that raises must not take the outcome along, and leaves no way to tell of it.
         with suppress(Exception):
             self._log(outcome, exception)
         return outcome
 
-    def _send(self, signal: Signal) -> None:
+    def _send(self, signal: Signal, **named: object) -> None:
         try:
-            signal.send_robust(sender=type(self.backend), task_result=self._result)
+            signal.send_robust(sender=type(self.backend), task_result=self._result, **named)
         except BaseException as error:  # noqa: BLE001  # what a receiver raises to end a program ends none here, either
             logger.error(  # noqa: TRY400  # the traceback would not say whose receiver it was
                 "Task %s id=%s: a receiver of a signal raised %r.",

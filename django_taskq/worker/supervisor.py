@@ -21,6 +21,7 @@ from ..database import close_for_fork
 from .board import Board
 from .budget import Budget
 from .flow import MAX_CLAIM
+from .gauges import Ledger, Sheet
 from .logs import flush_output, keep_output
 from .overdue import died_of_task, kill_overdue, next_deadline, predecessor_of
 from .process import BROKEN, DRAIN, GAVE_BACK, NOW, REPLACED, STOPPED, WorkerProcess
@@ -46,6 +47,7 @@ class _Child:
     pid: int
     control: int
     board: Board
+    gauges: Sheet
     #: those whose tasks it takes over first
     predecessors: Sequence[Predecessor] = ()
     started: float = field(default_factory=time.monotonic)
@@ -60,6 +62,8 @@ class Supervisor:
         self._settings = settings
         self._budget = None if settings.max_tasks is None else Budget(settings.max_tasks)
         self._children: dict[int, _Child] = {}
+        #: what all processes have counted, for probes
+        self.ledger = Ledger()
         self._vacancies: list[tuple[float, int]] = []
         self._orphaned: list[Predecessor] = []
         self._short_lives = 0
@@ -129,15 +133,20 @@ class Supervisor:
 
     def _fork(self, index: int) -> None:
         board = Board(self._settings.slots + 2 * MAX_CLAIM, self._signal_bell)
+        gauges = self.ledger.open()
         predecessors, self._orphaned = self._orphaned, []
 
         def work(control: int) -> int:
-            process = WorkerProcess(self._settings, board, control, budget=self._budget, predecessors=predecessors)
+            process = WorkerProcess(
+                self._settings, board, control, budget=self._budget, gauges=gauges, predecessors=predecessors
+            )
             signal.signal(signal.SIGTERM, lambda number, frame: process.drain())
             return process.run()
 
         pid, control = self._fork_process(work)
-        self._children[pid] = _Child(index=index, pid=pid, control=control, board=board, predecessors=predecessors)
+        self._children[pid] = _Child(
+            index=index, pid=pid, control=control, board=board, gauges=gauges, predecessors=predecessors
+        )
         logger.debug("Worker process %d has pid %d.", index, pid, extra={"action": "process_started"})
 
     def _fork_process(self, work: Callable[[int], int]) -> tuple[int, int]:
@@ -200,6 +209,7 @@ class Supervisor:
         elif not self._signals and not self._is_done():
             self._vacancies.append((time.monotonic(), child.index))
         child.board.close()
+        self.ledger.bury(child.gauges)
 
     def _give_up(self) -> None:
         """Stop when no process gets as far as working: the next one would not, either."""

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 
 from django.db import transaction
 
+from ..announcements import announce_lost
 from ..backend import TaskqBackend
 from ..core.message import Message
+from ..core.outcome import Outcome
 from ..core.states import State
 from ..database import retry_conflicts
 from ..models import TaskRecord
@@ -38,17 +40,19 @@ class Predecessor:
 
 
 class Takeover:
-    """``attempt_of``: how a task would be run here, which says how it ends."""
+    """``attempt_of``: how a task would be run here, which says how it ends. ``count``: takes each end that is known here."""
 
     def __init__(
         self,
         backend_of: Callable[[str], TaskqBackend],
         attempt_of: Callable[[Message], Attempt],
         replies: Replies,
+        count: Callable[[Message, Outcome], None],
     ) -> None:
         self._backend_of = backend_of
         self._attempt_of = attempt_of
         self._replies = replies
+        self._count = count
         #: tasks that were given back, or ended
         self.tasks = 0
 
@@ -56,7 +60,9 @@ class Takeover:
         """Take over in one database; after an error all of it may be done again."""
         worker_id = predecessor.worker_id
         ended = self._end_overdue(using, predecessor) if predecessor.overdue else 0
-        again, failed = retry_conflicts(using, lambda: _rescue(using, predecessor))
+        lost: list[workers.LostTask] = []
+        again, failed = retry_conflicts(using, lambda: _rescue(using, predecessor, lost))
+        announce_lost(lost)
         self.tasks += ended + again + failed
         logger.warning(
             "Took over from %s: %d tasks run again, %d failed.",
@@ -76,6 +82,7 @@ class Takeover:
             message = _message_of(row)
             attempt = self._attempt_of(message)
             outcome = attempt.overdue(predecessor.overdue[message.id])
+            self._count(message, outcome)
             writer.add(Work(message, attempt, 0, False), outcome, worker_id=predecessor.worker_id, now=time.monotonic())
         ended = 0
         while not writer.is_empty():
@@ -83,10 +90,13 @@ class Takeover:
         return ended
 
 
-def _rescue(using: str, predecessor: Predecessor) -> tuple[int, int]:
+def _rescue(using: str, predecessor: Predecessor, lost: list[workers.LostTask]) -> tuple[int, int]:
+    lost.clear()
     # One commit for all: a process that tasks kill again and again is soon replaced.
     with transaction.atomic(using=using, savepoint=False):
-        done = workers.rescue(using, predecessor.worker_id, started=predecessor.started, suspects=predecessor.suspects)
+        done = workers.rescue(
+            using, predecessor.worker_id, started=predecessor.started, suspects=predecessor.suspects, lost=lost
+        )
         workers.deregister(using, predecessor.worker_id)
         workers.resign(using, predecessor.worker_id)
     return done
@@ -117,4 +127,5 @@ def _message_of(row: TaskRecord) -> Message:
         last_attempted_at=row.last_attempted_at,
         expires_at=row.expires_at,
         reply_to=row.reply_to,
+        headers=row.headers,
     )

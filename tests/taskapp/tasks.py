@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ctypes
 import json
+import logging
 import os
 import re
 import signal
@@ -527,3 +528,30 @@ def chronicle(context: TaskContext, path: str, attempts: int, more: int = 0) -> 
         context.metadata["more"] = "x" * more
     if context.attempt < attempts:
         raise ValueError(f"attempt {context.attempt}")
+
+
+# Log lines
+
+
+@task
+def log_lines(*lines: str) -> None:
+    """Log each line, as a library and as a thread of its own would, too."""
+    logger = logging.getLogger("shop.orders")
+    for line in lines:
+        logger.info("%s", line)
+
+
+@task
+async def alog_lines(*lines: str) -> None:
+    """Log each line from a coroutine, and from the thread it hands work to."""
+    logger = logging.getLogger("shop.orders")
+    for line in lines:
+        await asyncio.sleep(0)
+        logger.info("%s", line)
+    await asyncio.to_thread(logger.warning, "from a thread", extra={"task_id": "not ours", "answer": 42})
+
+
+@task(sensitive=["password"])
+def log_secret(password: str) -> None:
+    """Log what should not stand in a row."""
+    logging.getLogger("shop.orders").warning("the password is %s", password)

@@ -391,6 +391,7 @@ class KombuConsumer:
             started_at=now,
             last_attempted_at=now,
             expires_at=call.expires,
+            headers=call.headers,
             delivery=held,
         )
 

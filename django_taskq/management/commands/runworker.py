@@ -18,6 +18,7 @@ from ...conf import OptionsError
 from ...core.options import check_limits
 from ...core.queues import QueueSelection
 from ...exceptions import MAX_DELAY, OptionError
+from ...monitoring.logging import JsonFormatter, TextFormatter
 from ...worker.banner import banner
 from ...worker.logs import configure
 from ...worker.settings import DEFAULT_COROUTINES, WorkerSettings
@@ -106,6 +107,12 @@ class Command(BaseCommand):
         parser.add_argument("--max-tasks", type=_positive, help="exit after this many tasks")
         parser.add_argument("--name", default="", help="the worker's name; default: host and process id")
         parser.add_argument(
+            "--log-format",
+            choices=("text", "json"),
+            default="text",
+            help="how log lines are printed, unless LOGGING has a say; default: text",
+        )
+        parser.add_argument(
             "--shutdown-timeout",
             type=_seconds,
             help="seconds running tasks get after the first signal, then they are given back; default: no limit",
@@ -125,7 +132,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Exit status: 0 stopped or done, 1 cannot start, 2 wrong arguments, 4 stopped by force, 5 processes cannot work."""
-        configure(options["verbosity"])
+        configure(options["verbosity"], JsonFormatter() if options["log_format"] == "json" else TextFormatter())
         settings = self._settings(options)
         try:
             status = self._run(settings, options)
@@ -176,7 +183,7 @@ class Command(BaseCommand):
                     return 0
                 check_database(using)
             self.check(tags=None, display_num_errors=False)
-            if options["verbosity"]:
+            if options["verbosity"] and options["log_format"] == "text":
                 self.stderr.write(banner(settings, backends), ending="\n\n")
             return Supervisor(settings).run(stops)
 
