@@ -172,8 +172,8 @@ def test_limits_and_what_follows(project: Project, tmp_path: Path, gate: Gate, a
     assert ended(given_up).attempt == 1
     # Interrupted tasks have left no trace in their slots.
     for number in range(10):
-        tasks.note.enqueue(f"{number}")
-        tasks.mark.enqueue(trace)
+        for task, argument in ((tasks.note, f"{number}"), (tasks.mark, trace)):
+            task.using(soft_time_limit=60, time_limit=90).enqueue(argument)
     assert wait_until_done()["SUCCESSFUL"] == 23
 
 
