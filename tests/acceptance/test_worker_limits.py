@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -228,3 +229,20 @@ def test_tasks_without_a_row(amqp_url: str, make_project: Callable[..., Project]
     for failed in TaskRecord.objects.filter(state="FAILED"):
         assert (failed.attempt, failed.losses) == (1, 0)
     assert worker.returncode is None
+
+
+@pytest.mark.parametrize("kind", ["stubborn", "regex"])
+def test_a_worker_can_stop_though_a_task_does_not(project: Project, gate: Gate, kind: str) -> None:
+    worker = start_worker(project)
+    beside = tasks.ahold.enqueue(gate.path, "beside")
+    gate.wait_for("beside")
+    guilty = tasks.never_end.using(time_limit=0.5).enqueue(gate.path, kind)
+    gate.wait_for(kind)
+    worker.send(signal.SIGTERM)
+    # The one beside it could have gone on for ever: it is given back.
+    assert worker.wait() == 4, worker.text()
+    assert row(guilty).attempt_errors[0].exception_class_path == "django_taskq.exceptions.TimeLimitExceeded"
+    assert (row(beside).state, row(beside).attempt) == ("READY", 0)
+    gate.open()
+    drain(project)
+    assert (row(beside).state, row(beside).attempt, row(guilty).state) == ("SUCCESSFUL", 1, "FAILED")
