@@ -29,7 +29,7 @@ TRIAL = "TASKQ_TRIAL"
 #: seconds that a trial may take
 _TRIAL_TIMEOUT = 60.0
 #: seconds that running tasks get when a file has changed; whoever waits for the new code is at the keyboard
-HASTE = 5.0
+HASTE = 3.0
 #: how Django's autoreloader ends when a file has changed
 _CHANGED = 3
 
@@ -88,17 +88,12 @@ class Reloads:
             return
         if self._watcher is not None:
             self._look_after_watcher(self._watcher)
-        elif self._is_watching and self._trial is None:
-            self._watcher = self._fork(_watch)
         if self._trial is not None:
             self._look_after_trial(self._trial, now)
-        elif self._orders.reloads > self._tried:
-            self._tried = self._orders.reloads
-            self._signs.reloading()
-            self._trial_ends_at = now + _TRIAL_TIMEOUT
-            self._trial = subprocess.Popen(  # noqa: S603  # our own command line
-                _command(), env={**os.environ, TRIAL: "1"}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-            )
+        if self._trial is None and self._orders.reloads > self._tried:
+            self._begin_trial(now)
+        if self._is_watching and self._watcher is None and self._trial is None:
+            self._watcher = self._fork(_watch)
 
     def close(self) -> None:
         """Nobody begins anew, or it is about to."""
@@ -125,6 +120,14 @@ class Reloads:
         else:
             logger.error("Nobody watches for changes of files any more.", extra={"action": "watcher_died"})
             self._is_watching = False
+
+    def _begin_trial(self, now: float) -> None:
+        self._tried = self._orders.reloads
+        self._signs.reloading()
+        self._trial_ends_at = now + _TRIAL_TIMEOUT
+        self._trial = subprocess.Popen(  # noqa: S603  # our own command line
+            _command(), env={**os.environ, TRIAL: "1"}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
 
     def _look_after_trial(self, trial: subprocess.Popen[bytes], now: float) -> None:
         if now >= self._trial_ends_at:
