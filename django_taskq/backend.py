@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -14,6 +14,7 @@ from django.core import checks
 from django.db import router
 
 from . import producer, registry
+from .announcements import send_cancelled
 from .compat import (
     TASK_MAX_PRIORITY,
     TASK_MIN_PRIORITY,
@@ -74,13 +75,13 @@ class TaskqBackend(BaseTaskBackend):
 
     def replier(self, queue_name: str) -> Publisher:
         """What tells a caller: over its own broker when the results have one, else over this alias's."""
-        from .brokers.kombu.publisher import publisher_for  # noqa: PLC0415  # as above
-
-        return publisher_for(self._reply_broker) if is_ours(queue_name) else self.publisher
+        return self._own_replier if is_ours(queue_name) else self.publisher
 
     @cached_property
-    def _reply_broker(self) -> BackendOptions:
-        return reply_broker(self.config)
+    def _own_replier(self) -> Publisher:
+        from .brokers.kombu.publisher import publisher_for  # noqa: PLC0415  # as above
+
+        return publisher_for(reply_broker(self.config))
 
     def ttl_of(self, options: TaskOptions, state: State) -> float | None:
         """Seconds for which the result of a task that ended so is kept; None: until somebody clears it.
@@ -98,6 +99,8 @@ class TaskqBackend(BaseTaskBackend):
             changes["store_result"] = False
         if options.store_errors is None and not self.config.store_errors:
             changes["store_errors"] = False
+        if options.keep_logs is None and not self.config.keep_logs:
+            changes["keep_logs"] = False
         return replace(options, **changes) if changes else options
 
     def validate_task(self, task: UpstreamTask) -> None:
@@ -149,7 +152,7 @@ class TaskqBackend(BaseTaskBackend):
         except ValueError:
             # No task of ours has such an id.
             return False
-        return operate.cancel(self.database, task_id)
+        return operate.cancel(self.database, task_id, on_ended=partial(send_cancelled, self.alias, task_id))
 
     def task_of(self, record: TaskRecord) -> UpstreamTask:
         """The task of a row, with the options of its call. Raises ``UnknownTask``."""
@@ -168,6 +171,7 @@ class TaskqBackend(BaseTaskBackend):
                     "record",
                     "store_result",
                     "store_errors",
+                    "keep_logs",
                     "result_ttl",
                     "failure_ttl",
                     "sensitive",

@@ -58,6 +58,12 @@ def check_aliases(app_configs: Sequence[Any] | None = None, **kwargs: Any) -> It
             f"TASKS: {error}", hint="Each BACKEND must be the path of an importable class.", id="django_taskq.E006"
         )
         return
+    if not backends:
+        yield Warning(
+            "django_taskq is installed, and no alias of TASKS uses it.",
+            hint='Write TASKS = {"default": {"BACKEND": "django_taskq.TaskqBackend"}}, or take the app out.',
+            id="django_taskq.W006",
+        )
     for backend in backends:
         yield from _check_alias(backend.alias, settings.TASKS[backend.alias])
         if django.VERSION < (6, 0) and not apps.is_installed("django_tasks"):
@@ -78,6 +84,33 @@ def check_namesake(app_configs: Sequence[Any] | None = None, **kwargs: Any) -> I
         hint=f"pip uninstall {_NAMESAKE}, then pip install --force-reinstall django-taskq-kombu.",
         id="django_taskq.E009",
     )
+
+
+@register
+def check_hosts(app_configs: Sequence[Any] | None = None, **kwargs: Any) -> Iterator[CheckMessage]:
+    """A broker that other hosts reach, and rows that they don't."""
+    yield from _check_sound_options("check_hosts")
+
+
+@register(Tags.security, deploy=True)
+def check_deployment(app_configs: Sequence[Any] | None = None, **kwargs: Any) -> Iterator[CheckMessage]:
+    """What crosses a network in the clear, or may get lost there."""
+    yield from _check_sound_options("check_deployment")
+
+
+def _check_sound_options(name: str) -> Iterator[CheckMessage]:
+    """One of the functions in ``transport_checks``, for each alias about which nobody else complains."""
+    check = import_string(f"django_taskq.transport_checks.{name}")
+    try:
+        backends = _backends()
+    except ImproperlyConfigured:
+        return
+    for backend in backends:
+        try:
+            options = backend.config
+        except OptionsError:
+            continue
+        yield from check(backend.alias, options)
 
 
 @register

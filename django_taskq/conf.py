@@ -56,6 +56,7 @@ class BackendOptions:
     ``result_ttl``/``failure_ttl``: how long results and rows of finished and of failed tasks stay, unless the task says
     it; None: until somebody clears them.
     ``store_result``/``store_errors``: whether values and errors are kept of tasks that do not say it themselves.
+    ``keep_logs``: whether lines that a task logs are kept with its row, of tasks that do not say it themselves.
     ``result_sweep``: seconds between two deletions of what is over, by a worker, from a store that does not do that by
     itself; None: only ``cleartasks`` does.
     ``lease``: how long a silent worker keeps its tasks.
@@ -82,6 +83,7 @@ class BackendOptions:
     failure_ttl: float | None = 30 * _DAY
     store_result: bool = True
     store_errors: bool = True
+    keep_logs: bool = True
     result_sweep: float | None = _DAY
     lease: float = 30.0
     poll_interval: float = 1.0
@@ -261,6 +263,7 @@ _PARSERS: dict[str, Callable[[str, Any], Any]] = {
     "failure_ttl": _optional_seconds,
     "store_result": _flag,
     "store_errors": _flag,
+    "keep_logs": _flag,
     "result_sweep": _optional_seconds,
     "lease": _lease,
     "poll_interval": _seconds,

@@ -38,7 +38,10 @@ class Task(UpstreamTask):
 
     ``name``: the function's, unless given; ``registered_name``: what rows and messages say.
     ``run_after``: an aware datetime, or a ``timedelta`` or seconds counted from the enqueue.
-    ``store_result``: whether the return value is kept, ``store_errors``: whether errors are; ``result_ttl``,
+    ``soft_time_limit``, ``time_limit``: how long an attempt may run, in seconds or as a ``timedelta``, until
+    ``SoftTimeLimitExceeded`` is raised in it, and until it is ended, by force if need be.
+    ``store_result``: whether the return value is kept, ``store_errors``: whether errors are, ``keep_logs``: whether lines
+    that the task logs are; ``result_ttl``,
     ``failure_ttl``: how long, in seconds or as a ``timedelta``, up to 100 years. None leaves each to ``OPTIONS``; what a
     task says wins over the alias, and what a call says over its task. A row goes by what the code of its task says; a
     store of keys and values by what the call said.
@@ -53,6 +56,8 @@ class Task(UpstreamTask):
     run_after: datetime | timedelta | float | None = None  # type: ignore[assignment]  # wider than upstream's
     aliases: tuple[str, ...] = ()
     expires: datetime | timedelta | float | None = field(default=None, compare=False)
+    soft_time_limit: timedelta | float | None = None
+    time_limit: timedelta | float | None = None
     max_attempts: int | None = None
     backoff: Schedule | float | timedelta | Sequence[float | timedelta] = DEFAULT_BACKOFF
     retry_on: Exceptions = ()
@@ -62,6 +67,7 @@ class Task(UpstreamTask):
     record: bool = True
     store_result: bool | None = None
     store_errors: bool | None = None
+    keep_logs: bool | None = None
     result_ttl: timedelta | float | None = None
     failure_ttl: timedelta | float | None = None
     sensitive: Iterable[str] = ()
@@ -94,6 +100,8 @@ class Task(UpstreamTask):
         options = parse_options({name: getattr(self, name) for name in OPTION_NAMES})
         self._set("options", options)
         self._set("backoff", options.backoff)
+        self._set("soft_time_limit", options.soft_time_limit)
+        self._set("time_limit", options.time_limit)
         self._set("result_ttl", options.result_ttl)
         self._set("failure_ttl", options.failure_ttl)
         self._set("metadata", options.metadata)
@@ -189,6 +197,8 @@ def task(
     backend: str = DEFAULT_TASK_BACKEND_ALIAS,
     takes_context: bool = False,
     expires: datetime | timedelta | float | None = None,
+    soft_time_limit: timedelta | float | None = None,
+    time_limit: timedelta | float | None = None,
     max_attempts: int | None = None,
     backoff: Schedule | float | timedelta | Sequence[float | timedelta] = DEFAULT_BACKOFF,
     retry_on: Exceptions = (),

@@ -12,9 +12,13 @@
     ├── OptionError             (also ValueError) a task option that cannot be
     ├── UnknownTask             a name that no registered task has
     ├── WorkerLost              the worker died while it ran the task
+    ├── TimeLimitExceeded       the task ran for longer than its time_limit
+    ├── SoftTimeLimitExceeded   raised in a task that runs for longer than its soft_time_limit
     └── TaskSignal              raised by tasks to say how they end
         ├── Retry
         └── Reject
+
+    Interrupt (BaseException)   raised in a task that has to end now
 
 Bad arguments keep Python's own types: ``TypeError`` for what is not JSON or does not fit the
 signature, ``ValueError`` for what JSON or a database cannot hold. A task that is defined or
@@ -94,6 +98,26 @@ class UnknownTask(TaskqError):
 
 class WorkerLost(TaskqError):
     """The worker that ran this task was lost."""
+
+
+class TimeLimitExceeded(TaskqError):
+    """The task ran for longer than its time_limit."""
+
+
+class SoftTimeLimitExceeded(TaskqError):
+    """The task ran for longer than its soft_time_limit.
+
+    Raised in the task itself, which may catch it, tidy up and return. Not caught it is a failure as any other.
+    """
+
+
+class Interrupt(BaseException):
+    """The task has to end now: it was cancelled, or ran for longer than its time_limit.
+
+    Raised in ``def`` tasks, at whatever they are doing; ``async def`` tasks get ``asyncio.CancelledError``. No
+    ``Exception``, so that what tasks catch on their way does not keep them. Who catches it all the same is ended with its
+    process.
+    """
 
 
 class TaskSignal(TaskqError):

@@ -37,6 +37,7 @@ _BAD_STORE = "django_taskq.E019"
 _NO_EXPIRY = "django_taskq.E020"
 _PRIVATE_STORE = "django_taskq.W004"
 _SMALL_CACHE = "django_taskq.W005"
+_NO_RETENTION = "django_taskq.W010"
 
 #: seconds: RabbitMQ counts the milliseconds until a queue goes in 32 bits (rabbit_misc:check_expiry)
 _LONGEST_QUEUE = (2**32 - 1) / 1000
@@ -70,6 +71,13 @@ def check_options(alias: str, options: object) -> Iterator[CheckMessage]:
         return
     yield from _check_broker(alias, parsed)
     yield from _check_results(alias, parsed)
+    if parsed.result_ttl is None and parsed.failure_ttl is None:
+        yield Warning(
+            f"TASKS[{alias!r}]: rows and results stay for ever, since {path_of('result_ttl')} and "
+            f"{path_of('failure_ttl')} are None.",
+            hint="Give at least one of them, or run manage.py cleartasks regularly and silence this.",
+            id=_NO_RETENTION,
+        )
     try:
         load_router(parsed.routes)
     except OptionError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from .core.wire import Call
 from .database import as_project_time, database_now
 from .definition import Task
 from .exceptions import OptionError
+from .instrument import sending
 from .publication import publication_of, publish_after_commit, publish_calls
 from .result import TaskResult
 from .routes import route
@@ -52,12 +54,15 @@ def enqueue(backend: TaskqBackend, task: UpstreamTask, args: Sequence[Any], kwar
     task_id = str(uuid7(time.time()))
     # Before anybody can run it: the answer must find who waits for it.
     ticket = backend.result_store.expect(task_id) if new.reply_to else None
-    if is_recorded:
-        enqueued_at = insert(backend.database, new, task_id, arguments)
-        publish_after_commit(backend, new, [task_id])
-    else:
-        enqueued_at = datetime.now(UTC)
-        publish_calls(backend, new, [_call(new, task_id, arguments, enqueued_at)])
+    with _sending(backend, new, [task_id], is_recorded) as headers:
+        if headers:
+            new = replace(new, headers=headers)
+        if is_recorded:
+            enqueued_at = insert(backend.database, new, task_id, arguments)
+            publish_after_commit(backend, new, [task_id])
+        else:
+            enqueued_at = datetime.now(UTC)
+            publish_calls(backend, new, [_call(new, task_id, arguments, enqueued_at)])
     result = _result(task, new, task_id, enqueued_at, args=args, kwargs=kwargs, ticket=ticket)
     task_enqueued.send(type(backend), task_result=result)
     return result
@@ -99,12 +104,15 @@ def _enqueue_burst(
     ids = [str(uuid7(now)) for _ in texts]
     rows = list(zip(ids, texts, strict=True))
     tickets = [backend.result_store.expect(task_id) if new.reply_to else None for task_id in ids]
-    if is_recorded:
-        enqueued_at = insert_many(backend.database, new, rows)
-        publish_after_commit(backend, new, ids)
-    else:
-        enqueued_at = datetime.now(UTC)
-        publish_calls(backend, new, [_call(new, task_id, text, enqueued_at) for task_id, text in rows])
+    with _sending(backend, new, ids, is_recorded) as headers:
+        if headers:
+            new = replace(new, headers=headers)
+        if is_recorded:
+            enqueued_at = insert_many(backend.database, new, rows)
+            publish_after_commit(backend, new, ids)
+        else:
+            enqueued_at = datetime.now(UTC)
+            publish_calls(backend, new, [_call(new, task_id, text, enqueued_at) for task_id, text in rows])
     results = [
         _result(task, new, task_id, enqueued_at, args=args, kwargs=kwargs, ticket=ticket)
         for task_id, ticket, (args, kwargs) in zip(ids, tickets, calls, strict=True)
@@ -112,6 +120,17 @@ def _enqueue_burst(
     for result in results:
         task_enqueued.send(type(backend), task_result=result)
     return results
+
+
+def _sending(backend: TaskqBackend, new: NewTask, ids: Sequence[str], is_recorded: bool) -> AbstractContextManager[str]:
+    return sending(
+        name=new.name,
+        queue_name=new.queue_name,
+        backend=backend.alias,
+        broker=backend.config.transport,
+        ids=ids,
+        recorded=is_recorded,
+    )
 
 
 def options_of(task: UpstreamTask) -> TaskOptions:
@@ -145,6 +164,7 @@ def _call(new: NewTask, task_id: str, arguments: str, enqueued_at: datetime) -> 
         priority=new.priority,
         reply_to=new.reply_to,
         correlation_id=task_id if new.reply_to else "",
+        headers=new.headers,
     )
 
 

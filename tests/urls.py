@@ -1,6 +1,6 @@
-"""The admin, for the tests that look at it."""
+"""The admin and the metrics, for the tests that look at them."""
 
 from django.contrib import admin
-from django.urls import path
+from django.urls import include, path
 
-urlpatterns = [path("admin/", admin.site.urls)]
+urlpatterns = [path("admin/", admin.site.urls), path("taskq/", include("django_taskq.urls"))]

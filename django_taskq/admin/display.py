@@ -75,6 +75,11 @@ def show_arguments(record: TaskRecord) -> str:
     return _block(_indented({"args": args, "kwargs": kwargs}))
 
 
+def show_text(text: str) -> str:
+    """Lines as they are."""
+    return _block(text) if text else _EMPTY
+
+
 def show_errors(record: TaskRecord) -> str:
     """The errors of the failed attempts, the newest first."""
     try:

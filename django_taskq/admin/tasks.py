@@ -21,7 +21,7 @@ from .paginator import BoundedPaginator
 from .readonly import ReadOnlyAdmin
 
 #: columns that may hold megabytes, and that the list does not show
-_LONG = ("arguments", "options", "metadata", "result", "errors", "progress", "worker_ids")
+_LONG = ("arguments", "options", "metadata", "result", "errors", "log", "headers", "progress", "worker_ids")
 
 
 def _moment(column: str, label: Any, timespec: str = "milliseconds") -> Callable[[Any, TaskRecord], str]:
@@ -71,7 +71,7 @@ class TaskRecordAdmin(ReadOnlyAdmin):
     fieldsets = (
         (None, {"fields": ("name", "id", "state_text", "queue_name", "backend", "priority", "attempt")}),
         (_("Call"), {"fields": ("arguments_text", "options_text", "metadata_text")}),
-        (_("Outcome"), {"fields": ("result_text", "errors_text", "progress_text")}),
+        (_("Outcome"), {"fields": ("result_text", "errors_text", "log_text", "progress_text")}),
         (
             _("Times"),
             {
@@ -109,6 +109,7 @@ class TaskRecordAdmin(ReadOnlyAdmin):
         "metadata_text",
         "result_text",
         "errors_text",
+        "log_text",
         "progress_text",
         "enqueued_exactly",
         "due_exactly",
@@ -192,6 +193,11 @@ class TaskRecordAdmin(ReadOnlyAdmin):
     def errors_text(self, record: TaskRecord) -> str:
         """Of each failed attempt."""
         return display.show_errors(record)
+
+    @admin.display(description=_("log"))
+    def log_text(self, record: TaskRecord) -> str:
+        """The newest lines that the task logged."""
+        return display.show_text(record.log)
 
     @admin.display(description=_("progress"))
     def progress_text(self, record: TaskRecord) -> str:

@@ -56,6 +56,12 @@ class Consumer(Protocol):
         ``names``: tasks to leave out, or (``wanted``) the only ones to take.
         """
 
+    def hand_over(self) -> None:
+        """Give the lane what it has room for; for a slot that has come free."""
+
+    def settle_soon(self, message: Message) -> None:
+        """This task without a row is done with; for any thread, and without haste."""
+
     def admit(self, message: Message) -> bool:
         """Whether a task without a row may start now; called in its slot, right before."""
 
@@ -99,6 +105,22 @@ class Consumer(Protocol):
         """What the broker tells of these queues now."""
 
 
+class Lane(Protocol):
+    """The short way of a task without a row into a slot that is free; for any thread.
+
+    It goes past the I/O thread, whose turn takes as long as a small task.
+    """
+
+    def has_room(self) -> bool:
+        """Whether a thread slot is free, and takes whatever comes."""
+
+    def is_moving(self) -> bool:
+        """Whether slots end their tasks so soon that they can be left to take the next ones themselves."""
+
+    def submit(self, message: Message) -> bool:
+        """Have it run; False when there is no room any more."""
+
+
 class Rows(Protocol):
     """The rows, as a broker that delivers references needs them. Raises the database's errors."""
 
@@ -107,6 +129,9 @@ class Rows(Protocol):
 
     def states(self, ids: Sequence[str]) -> Mapping[str, tuple[State, bool]]:
         """The state of each task that exists, and whether it has expired."""
+
+    def runs_in_thread(self, call: Call) -> bool:
+        """Whether this task without a row is a ``def`` task that is known here. Asks no database; for any thread."""
 
     def refusal(self, call: Call) -> str:
         """Why this task without a row cannot run here; "" when it can."""

@@ -83,6 +83,12 @@ class DatabaseConsumer:
         """See ``Wakeup``."""
         return self._wakeup.settles_in
 
+    def hand_over(self) -> None:
+        """All tasks have rows here."""
+
+    def settle_soon(self, message: Message) -> None:
+        """All tasks have rows here."""
+
     def admit(self, message: Message) -> bool:
         """All tasks have rows here."""
         return True

@@ -15,7 +15,8 @@ class Message:
     one; ``losses`` are the attempts before it that died with their worker. ``arguments``,
     ``options`` and ``metadata`` are JSON text, decoded where the task runs. ``worker_ids`` has a line
     per attempt, this one included, ``errors`` one per failure. ``reply_to``: where the row says that
-    somebody waits (``core.reply_queue``). ``delivery``: how the broker holds a
+    somebody waits (``core.reply_queue``). ``headers``: JSON text, str to str, from whoever enqueued it; "" for none.
+    ``delivery``: how the broker holds a
     task that has no row (``claim`` is negative then); None where the row's lease does.
     """
 
@@ -39,6 +40,7 @@ class Message:
     last_attempted_at: datetime
     expires_at: datetime | None
     reply_to: str = ""
+    headers: str = ""
     delivery: Any = None
 
     @property

@@ -27,8 +27,9 @@ class TaskOptions:
     ``max_attempts``: how often the task may run in all; ``None``: a failure is final, while an
     explicit ``Retry`` is always granted. ``retry_on``/``give_up_on``: class paths; an empty
     ``retry_on`` means ``Exception``. ``expires``: seconds after the enqueue, or an aware datetime.
-    ``store_result``, ``store_errors``, ``result_ttl``, ``failure_ttl`` (seconds): None leaves it to the
-    alias; what is said here wins over it.
+    ``store_result``, ``store_errors``, ``keep_logs``, ``result_ttl``, ``failure_ttl`` (seconds): None leaves it to
+    the alias; what is said here wins over it. ``soft_time_limit``, ``time_limit``: seconds an attempt may run, None
+    leaves them to the worker.
     """
 
     max_attempts: int | None = None
@@ -36,11 +37,14 @@ class TaskOptions:
     retry_on: frozenset[str] = frozenset()
     give_up_on: frozenset[str] = frozenset()
     expires: float | datetime | None = None
+    soft_time_limit: float | None = None
+    time_limit: float | None = None
     acks_late: bool = True
     max_deliveries: int = 3
     record: bool = True
     store_result: bool | None = None
     store_errors: bool | None = None
+    keep_logs: bool | None = None
     result_ttl: float | None = None
     failure_ttl: float | None = None
     sensitive: frozenset[str] = frozenset()
@@ -56,6 +60,11 @@ class TaskOptions:
         """Whether somebody wants to know what went wrong; as above."""
         return self.store_errors is not False
 
+    @property
+    def keeps_log(self) -> bool:
+        """Whether lines that the task logs go into its row; as above, but that secrets may be in such lines."""
+        return self.keep_logs is True or (self.keep_logs is None and not self.sensitive)
+
 
 #: the options' names, in the order of the reference
 OPTION_NAMES = tuple(option.name for option in fields(TaskOptions))
@@ -66,9 +75,12 @@ _CARRIED = (
     "backoff",
     "retry_on",
     "give_up_on",
+    "soft_time_limit",
+    "time_limit",
     "record",
     "store_result",
     "store_errors",
+    "keep_logs",
     "result_ttl",
     "failure_ttl",
     "sensitive",
@@ -80,7 +92,17 @@ def parse_options(given: Mapping[str, object]) -> TaskOptions:
     parsed: dict[str, object] = {}
     for name, value in given.items():
         parsed[name] = _PARSERS[name](name, value)
-    return TaskOptions(**parsed)  # type: ignore[arg-type]  # each parser returns its field's type
+    options = TaskOptions(**parsed)  # type: ignore[arg-type]  # each parser returns its field's type
+    check_limits(options.soft_time_limit, options.time_limit)
+    return options
+
+
+def check_limits(
+    soft: float | None, hard: float | None, names: tuple[str, str] = ("soft_time_limit", "time_limit")
+) -> None:
+    """Raise ``OptionError`` for a soft limit that never came into play. ``names``: how the error calls the two."""
+    if soft is not None and hard is not None and soft >= hard:
+        raise OptionError(f"{names[0]}={soft:g}: must be less than {names[1]}={hard:g}, or the task never hears of it.")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -175,6 +197,15 @@ def _ttl(name: str, value: object) -> float | None:
     return seconds
 
 
+def _limit(name: str, value: object) -> float | None:
+    if value is None:
+        return None
+    seconds = seconds_of(value, name)
+    if not seconds:
+        raise OptionError(f"{name}={value!r}: must be more than 0 seconds; None is no limit.")
+    return seconds
+
+
 def _backoff(name: str, value: object) -> Schedule:
     return DEFAULT_BACKOFF if value is None else parse_backoff(value)
 
@@ -230,11 +261,14 @@ _PARSERS = {
     "retry_on": _exceptions,
     "give_up_on": _exceptions,
     "expires": _expires,
+    "soft_time_limit": _limit,
+    "time_limit": _limit,
     "acks_late": _flag,
     "max_deliveries": _deliveries,
     "record": _flag,
     "store_result": _optional_flag,
     "store_errors": _optional_flag,
+    "keep_logs": _optional_flag,
     "result_ttl": _ttl,
     "failure_ttl": _ttl,
     "sensitive": _names,

@@ -98,7 +98,7 @@ class Outcome:
     (run again now). ``result``: JSON text or None. ``metadata``: JSON text when the task changed
     it, else None. ``keep_row``: False when the row goes with the task's success.
     ``duration``: seconds the task ran. ``is_unstarted``: it did not even start, and counts for nothing.
-    ``is_rejected``: the task itself gave up, or cannot run. ``is_kept``: ``result`` is in a store, where the row need
+    ``log``: what the task logged, as lines. ``is_rejected``: the task itself gave up, or cannot run. ``is_kept``: ``result`` is in a store, where the row need
     not have it.
     """
 
@@ -112,6 +112,7 @@ class Outcome:
     is_unstarted: bool = False
     is_rejected: bool = False
     is_kept: bool = False
+    log: str = ""
 
     @property
     def is_retry(self) -> bool:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import cast
 
+from ..exceptions import MAX_DELAY
 from . import codec
 from .options import MAX_COUNT, MAX_DELIVERIES_LIMIT
 from .untrusted import (
@@ -37,6 +38,7 @@ from .untrusted import (
 )
 
 __all__ = [
+    "CARRIED",
     "MAX_BODY",
     "BadMessage",
     "Call",
@@ -49,6 +51,13 @@ __all__ = [
 
 #: bytes of the ``taskq`` header: all headers must fit one frame (AMQP 0-9-1, 4.2.6), which RabbitMQ has at 128 KiB
 MAX_EXTRAS = 48 * 1024
+#: headers of tracing: W3C Trace Context and Baggage, Sentry, Zipkin (B3), Jaeger and AWS X-Ray; and characters of each
+#: (W3C Baggage, 3.3.2: 8,192 bytes)
+CARRIED = frozenset(
+    {"traceparent", "tracestate", "baggage", "sentry-trace", "b3", "x-b3-traceid", "x-b3-spanid", "x-b3-parentspanid"}
+    | {"x-b3-sampled", "x-b3-flags", "uber-trace-id", "x-amzn-trace-id"}
+)
+MAX_CARRIED = 8_192
 #: characters of a task's name; the column's width
 MAX_NAME = 255
 
@@ -63,6 +72,8 @@ _REFERENCE_LENGTH = len(_REFERENCE_HEAD) + 36 + len(_REFERENCE_TAIL)
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _CALL_TAIL = ',{"callbacks":null,"errbacks":null,"chain":null,"chord":null}]'
 _PROTOCOL_1 = "the message is in Celery's protocol 1, which is not read; let its producer set task_protocol = 2"
+#: Celery's header ``timelimit`` has these two, in this order
+_LIMITS = ("time_limit", "soft_time_limit")
 _CANVAS = ("callbacks", "errbacks", "chain", "chord")
 
 
@@ -96,6 +107,8 @@ class Call:
     task that began it all and the one that enqueued this one, "" for none. From ``options`` on: None, 0 or "" in
     messages that our producers did not write. ``errors`` and ``worker_ids`` are as in a row, with the oldest and
     the longest cut to what a header can carry; in what comes back, a worker that is not known any more is "unknown".
+    ``headers``: JSON text, str to str, "" for none; of these only ``CARRIED`` travel, each as a header of its own, where
+    the instrumentation of Celery's producers and workers has them.
     """
 
     id: str
@@ -116,6 +129,7 @@ class Call:
     priority: int = 0
     errors: str = ""
     worker_ids: str = ""
+    headers: str = ""
 
 
 def encode_reference(task_id: str) -> Wire:
@@ -152,6 +166,7 @@ def encode_call(call: Call) -> Wire:
         headers["eta"] = call.eta.isoformat()
     if call.expires is not None:
         headers["expires"] = call.expires.isoformat()
+    headers |= _travelling(call) | _encode_limits(call.options)
     extras = _encode_extras(call)
     if extras:
         headers["taskq"] = extras
@@ -232,9 +247,13 @@ def _decode_call(text: str, task: object, headers: Table, properties: Table) -> 
     reply_to = short_text_of(properties.get("reply_to"), "reply_to")
     extras = headers.get("taskq")
     fields = {} if extras is None else _decode_extras(extras)
+    if headers.get("timelimit") is not None:
+        # Whoever has options says it there, too.
+        fields.setdefault("options", _limits(headers["timelimit"]))
     retries = count_of(headers.get("retries"), "header 'retries'", 0, MAX_COUNT - 1) or 0
     if retries:
         fields["worker_ids"] = _padded(str(fields.get("worker_ids", "")), retries)
+    carried = _carried(headers)
     return Call(
         id=task_id,
         name=name,
@@ -247,8 +266,49 @@ def _decode_call(text: str, task: object, headers: Table, properties: Table) -> 
         correlation_id=short_text_of(properties.get("correlation_id"), "correlation_id") or task_id,
         root_id=short_text_of(headers.get("root_id"), "header 'root_id'"),
         parent_id=short_text_of(headers.get("parent_id"), "header 'parent_id'"),
+        headers=codec.encode(carried) if carried else "",
         **fields,  # type: ignore[arg-type]  # each has its field's type
     )
+
+
+def _travelling(call: Call) -> Table:
+    """As headers of their own, where OpenTelemetry's instrumentation of Celery looks, and in one more for Sentry's."""
+    carried = _carried(cast("Table", codec.decode(call.headers))) if call.headers else {}
+    return {**carried, "headers": carried} if carried else {}
+
+
+def _carried(headers: Table) -> Table:
+    """What tracing has put there. No reason to refuse a task: what cannot be a trace's is left out."""
+    if CARRIED.isdisjoint(headers):
+        return {}
+    return {
+        name: value
+        for name in sorted(CARRIED & headers.keys())
+        if type(value := headers[name]) is str and 0 < len(value) <= MAX_CARRIED and codec.clean(value) == value
+    }
+
+
+def _encode_limits(options: str) -> Table:
+    """For a Celery worker; ours go by the options."""
+    if "time_limit" not in options:
+        return {}
+    given = cast("dict[str, codec.JSON]", codec.decode(options))
+    return {"timelimit": [given.get(name) for name in _LIMITS]}
+
+
+def _limits(value: object) -> str:
+    """Celery's limits, hard then soft, as a row's options have them; 0 is none, as it is there."""
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise BadMessage(f"header 'timelimit' is {kind_of(value)}, not a list of two: the hard and the soft limit")
+    options: dict[str, codec.JSON] = {}
+    for name, seconds in zip(_LIMITS, value, strict=True):
+        if seconds is None:
+            continue
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= MAX_DELAY:
+            raise BadMessage(f"header 'timelimit' has {kind_of(seconds)} where seconds are expected, at most 100 years")
+        if seconds:
+            options[name] = float(seconds)
+    return codec.encode(options) if options else ""
 
 
 def _padded(worker_ids: str, retries: int) -> str:

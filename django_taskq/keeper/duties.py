@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import TypeAlias
 
+from ..announcements import announce_lost
 from ..backend import TaskqBackend
 from ..retention import Rounds, plan
 from ..transitions import workers
@@ -69,7 +70,9 @@ def rescue(using: str, lease: float) -> Duty:
         if now - since < grace:
             return grace - (now - since)
         for worker_id in workers.remove_lost(using):
-            again, failed = workers.rescue(using, worker_id)
+            lost: list[workers.LostTask] = []
+            again, failed = workers.rescue(using, worker_id, lost=lost)
+            announce_lost(lost)
             logger.warning(
                 "Worker %s was lost: %d of its tasks run again, %d failed.",
                 worker_id,

@@ -64,9 +64,13 @@ class TaskRecord(models.Model):
     arguments = models.TextField(_("arguments"), default="[[],{}]", help_text=_("JSON: positional, then keyword"))
     options = models.TextField(_("options"), default="", blank=True, help_text=_("JSON: what this call changed"))
     metadata = models.TextField(_("metadata"), default="", blank=True, help_text=_("JSON object"))
+    headers = models.TextField(
+        _("headers"), default="", blank=True, help_text=_("JSON object of texts: what tracing carries to the run")
+    )
 
     result = models.TextField(_("result"), null=True, blank=True, help_text=_("JSON"))  # noqa: DJ001  # NULL: no result; JSON null: None
     errors = models.TextField(_("errors"), default="", blank=True, help_text=_("JSON, a line per failed attempt"))
+    log = models.TextField(_("log"), default="", blank=True, help_text=_("what the task logged, the newest lines"))
     progress = models.TextField(_("progress"), default="", blank=True, help_text=_("JSON object"))
 
     worker_id = models.CharField(_("worker"), max_length=128, default="", blank=True)

@@ -148,7 +148,7 @@ class ReplyQueue:
         self._link = Link(
             replace(options, exchanges={}, queues={self.name: {"arguments": arguments}}, queue_defaults={}, routes=()),
             self._take,
-            self._ack_late,
+            turned=self._ack_late,
         )
 
     def open(self) -> None:

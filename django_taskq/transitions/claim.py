@@ -20,7 +20,8 @@ _TABLE = "django_taskq_task"
 
 _RETURNED = (
     "id, name, queue_name, backend, priority, arguments, options, metadata, errors, worker_ids, "
-    "attempt, claim, losses, acks_late, enqueued_at, run_after, started_at, last_attempted_at, expires_at, reply_to"
+    "attempt, claim, losses, acks_late, enqueued_at, run_after, started_at, last_attempted_at, expires_at, reply_to, "
+    "headers"
 )
 _ORDER = "ORDER BY priority DESC, id"
 
@@ -257,7 +258,7 @@ def _claim_mysql(connection: BaseDatabaseWrapper, sources: list[_Source], limit:
             )
     # No RETURNING for UPDATE here: what the statement did to the locked rows is known.
     return [
-        (*row[:9], f"{row[9]}{worker_id}\n", row[10] + 1, row[11] + 1, *row[12:16], row[16] or now, now, *row[18:20])
+        (*row[:9], f"{row[9]}{worker_id}\n", row[10] + 1, row[11] + 1, *row[12:16], row[16] or now, now, *row[18:21])
         for row in rows
     ]
 
@@ -296,6 +297,7 @@ def _message(row: Sequence[Any], read: Callable[[Any], datetime | None]) -> Mess
         last_attempted_at=_moment(read(row[17])),
         expires_at=read(row[18]),
         reply_to=row[19],
+        headers=row[20],
     )
 
 

@@ -25,11 +25,11 @@ _CHUNK = 1_000
 
 _COLUMNS = (
     "id, arguments, name, queue_name, backend, priority, state, options, metadata, max_deliveries, acks_late, "
-    "run_after, expires_at, reply_to, enqueued_at, published_at, errors, progress, worker_id, worker_ids, attempt, claim, losses, "
-    "cancel_requested"
+    "run_after, expires_at, reply_to, headers, enqueued_at, published_at, errors, log, progress, worker_id, worker_ids, "
+    "attempt, claim, losses, cancel_requested"
 )
-_DEFAULTS = "'', '', '', '', 0, 0, 0"
-_DEFAULT_VALUES = ("", "", "", "", 0, 0, 0, False)
+_DEFAULTS = "'', '', '', '', '', 0, 0, 0"
+_DEFAULT_VALUES = ("", "", "", "", "", 0, 0, 0, False)
 _HEAD = f"INSERT INTO django_taskq_task ({_COLUMNS})"
 
 #: Parameters alone: with anything else in VALUES mysqlclient sends many rows one by one.
@@ -58,7 +58,7 @@ _PUBLISHED_POSTGRESQL = {
 def _insert_postgresql(publication: Publication, notifies: bool) -> str:
     """One round trip: the row, its time and the wake-up. Django's ORM needs 2.5 times as long for the row alone."""
     return (
-        f"{_HEAD} VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, clock_timestamp(), "
+        f"{_HEAD} VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, clock_timestamp(), "
         f"{_PUBLISHED_POSTGRESQL[publication]}, {_DEFAULTS}, false) "
         f"RETURNING enqueued_at{', pg_notify(%s, %s)' if notifies else ''}"
     )
@@ -68,7 +68,7 @@ def _insert_postgresql(publication: Publication, notifies: bool) -> str:
 def _insert_many_postgresql(publication: Publication) -> str:
     return (
         f"{_HEAD} SELECT new.id, new.arguments, %s, %s, %s, %s::smallint, %s, %s, %s, %s::smallint, %s, "
-        f"%s::timestamptz, %s::timestamptz, %s, %s::timestamptz, {_PUBLISHED_POSTGRESQL[publication]}::timestamptz, "
+        f"%s::timestamptz, %s::timestamptz, %s, %s, %s::timestamptz, {_PUBLISHED_POSTGRESQL[publication]}::timestamptz, "
         f"{_DEFAULTS}, false FROM unnest(%s::uuid[], %s::text[]) AS new(id, arguments)"
     )
 
@@ -90,6 +90,7 @@ class NewTask:
     expires_at: datetime | None
     publication: Publication = Publication.NONE
     reply_to: str = ""
+    headers: str = ""
 
     def params(self, connection: BaseDatabaseWrapper) -> list[Any]:
         """The shared columns' values, in the order of the statements."""
@@ -106,6 +107,7 @@ class NewTask:
             moment_param(connection, self.run_after),
             moment_param(connection, self.expires_at),
             self.reply_to,
+            self.headers,
         ]
 
     @property
@@ -181,6 +183,7 @@ def insert_call(using: str, task: NewTask, task_id: str, call: Call, delay: floa
         arguments=call.arguments,
         options=task.options,
         metadata=task.metadata,
+        headers=call.headers,
         errors=call.errors,
         worker_ids=call.worker_ids,
         attempt=call.retries,

@@ -6,17 +6,22 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import partial, reduce
+from operator import or_
 from typing import Any, NamedTuple
 
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Q
 
 from ..core import codec
 from ..core.states import State
 from ..database import Now, id_param, notify, read_id, retry_conflicts, sqlite_now, sqlite_text
 from ..models import TaskRecord
 from ..wakeup import DONE_CHANNEL, DUE_CHANNEL, MAX_PAYLOAD, READY_CHANNEL
+
+#: characters of a row's log; of a longer one the oldest are dropped
+MAX_LOG = 16_384
 
 #: a task that was asked to stop does not come back for another attempt, and what it raised is how it stopped
 _STATE = "CASE WHEN t.cancel_requested AND e.state <> 'SUCCESSFUL' THEN 'CANCELLED' ELSE e.state END"
@@ -29,7 +34,8 @@ class End:
 
     ``result``: JSON text or None. ``error``: one line for ``errors``, or "". ``delay``: seconds until
     a SCHEDULED task runs again. ``metadata``: JSON text, or None to keep what is there. ``loss``: 1
-    when the attempt died with its worker. ``keep_row``: False deletes the row instead.
+    when the attempt died with its worker. ``log``: lines to add to those of earlier attempts.
+    ``keep_row``: False deletes the row instead.
     """
 
     id: str
@@ -41,6 +47,7 @@ class End:
     metadata: str | None = None
     duration: float | None = None
     loss: int = 0
+    log: str = ""
     keep_row: bool = True
 
 
@@ -79,22 +86,27 @@ def release(using: str, held: Sequence[Held]) -> int:
 
     The attempt is not counted; the fencing token stays used. Gives how many were given back.
     """
-    alike: dict[tuple[int, int, str], list[str]] = defaultdict(list)
+    alike: dict[tuple[int, str], dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
     for one in held:
         workers_before = one.worker_ids[: one.worker_ids.rstrip("\n").rfind("\n") + 1]
-        alike[one.claim, one.attempt, workers_before].append(one.id)
+        alike[one.attempt, workers_before][one.claim].append(one.id)
     released = cancelled = 0
-    for (claim, attempt, workers_before), ids in alike.items():
+    for (attempt, workers_before), claims in alike.items():
         values: dict[str, Any] = {"attempt": attempt - 1, "worker_id": "", "worker_ids": workers_before}
         if attempt == 1:
             values |= {"started_at": None, "last_attempted_at": None}
-        rows = TaskRecord.objects.using(using).filter(id__in=ids, claim=claim, state=State.RUNNING)
-        # In this order: what somebody cancels after the first statement is either READY, or still RUNNING for the second.
+        ids = [task_id for group in claims.values() for task_id in group]
+        ours = reduce(or_, (Q(id__in=group, claim=claim) for claim, group in claims.items()))
+        # All ids once more: they are what is to be looked up.
+        rows = TaskRecord.objects.using(using).filter(ours, id__in=ids, state=State.RUNNING)
         wanted, unwanted = rows.filter(cancel_requested=False), rows.filter(cancel_requested=True)
-        released += retry_conflicts(using, partial(wanted.update, state=State.READY, **values))
-        # Cancelled while it waited here: it must not start elsewhere.
-        ended = partial(unwanted.update, state=State.CANCELLED, finished_at=Now(), published_at=None, **values)
-        cancelled += retry_conflicts(using, ended)
+        done = retry_conflicts(using, partial(wanted.update, state=State.READY, **values))
+        released += done
+        if done < len(ids):
+            # Cancelled while it waited here: it must not start elsewhere. In this order: what somebody cancels after the
+            # first statement is either READY, or still RUNNING for the second.
+            ended = partial(unwanted.update, state=State.CANCELLED, finished_at=Now(), published_at=None, **values)
+            cancelled += retry_conflicts(using, ended)
     if released:
         notify(using, READY_CHANNEL)
     if cancelled:
@@ -131,9 +143,11 @@ def _write_postgresql(connection: BaseDatabaseWrapper, ends: Sequence[End]) -> l
             f"worker_id = CASE WHEN {_ENDS} THEN t.worker_id ELSE '' END, "
             f"published_at = CASE WHEN NOT {_ENDS} THEN t.published_at END, "
             "result = e.result, errors = t.errors || e.error, metadata = coalesce(e.metadata, t.metadata), "
-            "duration = coalesce(e.duration, t.duration), losses = t.losses + e.loss "
+            "duration = coalesce(e.duration, t.duration), losses = t.losses + e.loss, "
+            f"log = CASE e.log WHEN '' THEN t.log ELSE right(t.log || e.log, {MAX_LOG}) END "
             "FROM unnest(%s::uuid[], %s::int[], %s::text[], %s::text[], %s::text[], %s::float8[], %s::text[], "
-            "%s::float8[], %s::smallint[]) AS e(id, claim, state, result, error, delay, metadata, duration, loss) "
+            "%s::float8[], %s::smallint[], %s::text[]) "
+            "AS e(id, claim, state, result, error, delay, metadata, duration, loss, log) "
             "WHERE t.id = e.id AND t.claim = e.claim AND t.state = 'RUNNING' RETURNING t.id, t.state) "
             # One notification per statement, not per task: whoever waits looks for its own id in it.
             "SELECT ended.id, ended.state, (SELECT pg_notify(%s, %s)::text) FROM ended",
@@ -152,7 +166,7 @@ def _write_sqlite(connection: BaseDatabaseWrapper, ends: Sequence[End]) -> list[
         ]
         for end in ends
     ]
-    names = ("id", "claim", "state", "result", "error", "delay", "metadata", "duration", "loss", "due")
+    names = ("id", "claim", "state", "result", "error", "delay", "metadata", "duration", "loss", "log", "due")
     columns = ", ".join(f"json_extract(value, '$[{index}]') AS {name}" for index, name in enumerate(names))
     with connection.cursor() as cursor:
         cursor.execute(
@@ -161,7 +175,8 @@ def _write_sqlite(connection: BaseDatabaseWrapper, ends: Sequence[End]) -> list[
             f"worker_id = CASE WHEN {_ENDS} THEN t.worker_id ELSE '' END, "
             f"published_at = CASE WHEN NOT {_ENDS} THEN t.published_at END, "
             "result = e.result, errors = t.errors || e.error, metadata = coalesce(e.metadata, t.metadata), "
-            "duration = coalesce(e.duration, t.duration), losses = t.losses + e.loss "
+            "duration = coalesce(e.duration, t.duration), losses = t.losses + e.loss, "
+            f"log = CASE e.log WHEN '' THEN t.log ELSE substr(t.log || e.log, -{MAX_LOG}) END "
             f"FROM (SELECT {columns} FROM json_each(%s)) AS e "
             "WHERE t.id = e.id AND t.claim = e.claim AND t.state = 'RUNNING' RETURNING id, state",
             [now, codec.encode(rows)],
@@ -183,6 +198,7 @@ def _write_mysql(connection: BaseDatabaseWrapper, ends: Sequence[End]) -> list[A
         "t.published_at = IF(t.cancel_requested OR %s, NULL, t.published_at), "
         "t.result = %s, t.errors = CONCAT(t.errors, %s), t.metadata = COALESCE(%s, t.metadata), "
         "t.duration = COALESCE(%s, t.duration), t.losses = t.losses + %s, "
+        f"t.log = RIGHT(CONCAT(t.log, %s), {MAX_LOG}), "
         "t.state = IF(t.cancel_requested AND NOT %s, 'CANCELLED', %s) "
         "WHERE t.id = %s AND t.claim = %s AND t.state = 'RUNNING'"
     )
@@ -216,6 +232,7 @@ def _write_mysql(connection: BaseDatabaseWrapper, ends: Sequence[End]) -> list[A
                     end.metadata,
                     end.duration,
                     end.loss,
+                    end.log,
                     has_succeeded,
                     end.state.value,
                     id_param(connection, end.id),
@@ -241,12 +258,15 @@ def _write_mysql_successes(connection: BaseDatabaseWrapper, cursor: Any, ends: S
             durations += [task_id, end.duration]
             ids.append(task_id)
         cases = " ".join(["WHEN %s THEN %s"] * len(chunk))
+        logs = [param for task_id, end in zip(ids, chunk, strict=True) if end.log for param in (task_id, end.log)]
+        logged = " ".join(["WHEN %s THEN %s"] * (len(logs) // 2))
+        log = f", log = RIGHT(CONCAT(log, CASE id {logged} ELSE '' END), {MAX_LOG})" if logs else ""
         cursor.execute(
             "UPDATE django_taskq_task FORCE INDEX (PRIMARY) SET state = 'SUCCESSFUL', finished_at = UTC_TIMESTAMP(6), "
             "published_at = NULL, "
-            f"result = CASE id {cases} END, duration = CASE id {cases} END "
+            f"result = CASE id {cases} END, duration = CASE id {cases} END{log} "
             f"WHERE id IN ({', '.join(['%s'] * len(chunk))}) AND state = 'RUNNING'",
-            [*results, *durations, *ids],
+            [*results, *durations, *logs, *ids],
         )
 
 
@@ -281,6 +301,7 @@ def _columns(end: End) -> tuple[Any, ...]:
         end.metadata,
         end.duration,
         end.loss,
+        end.log,
     )
 
 

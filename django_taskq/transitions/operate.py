@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from django.db import transaction
 
 from ..core.states import FINAL, PENDING, State
@@ -13,10 +15,11 @@ from ..wakeup import DONE_CHANNEL
 _TRIES = 10
 
 
-def cancel(using: str, task_id: str) -> bool:
+def cancel(using: str, task_id: str, *, on_ended: Callable[[], None] | None = None) -> bool:
     """Cancel a task: at once while it waits, by request while it runs.
 
-    False when there is nothing to cancel: it has ended, or there is no such task.
+    False when there is nothing to cancel: it has ended, or there is no such task. ``on_ended`` is called after the commit
+    when it waited.
     """
     row = TaskRecord.objects.using(using).filter(pk=task_id)
     pending = row.filter(state__in=sorted(PENDING))
@@ -34,7 +37,11 @@ def cancel(using: str, task_id: str) -> bool:
         return bool(row.filter(state=State.RUNNING).update(cancel_requested=True))
 
     for _ in range(_TRIES):
-        if retry_conflicts(using, cancel_waiting) or retry_conflicts(using, ask_running):
+        if retry_conflicts(using, cancel_waiting):
+            if on_ended is not None:
+                transaction.on_commit(on_ended, using=using, robust=True)
+            return True
+        if retry_conflicts(using, ask_running):
             return True
         found = row.values_list("state", flat=True).first()
         if found is None or found in FINAL:

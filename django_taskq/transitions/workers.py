@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import timedelta
 from operator import attrgetter
+from typing import NamedTuple
 
 from django.db.models import Q
 
@@ -17,6 +18,17 @@ from ..models import KeeperRecord, TaskRecord, WorkerRecord
 from .finish import End, Held, finish, release
 
 _KEEPER = "keeper"
+
+
+class LostTask(NamedTuple):
+    """A task whose attempt died with its worker."""
+
+    id: str
+    name: str
+    queue_name: str
+    backend: str
+    worker_id: str
+    runs_again: bool
 
 
 def register(using: str, worker: WorkerRecord) -> None:
@@ -54,22 +66,35 @@ def remove_lost(using: str) -> list[str]:
     return sorted(owners - known)
 
 
-def rescue(using: str, worker_id: str, *, started: Collection[str] | None = None) -> tuple[int, int]:
+def rescue(
+    using: str,
+    worker_id: str,
+    *,
+    started: Collection[str] | None = None,
+    suspects: Collection[str] | None = None,
+    lost: list[LostTask] | None = None,
+) -> tuple[int, int]:
     """Take a lost worker's tasks back; gives how many will run again and how many FAILED.
 
     ``started``: ids the worker had really begun, where somebody knows; the rest is given back
     uncounted. A task that was begun runs again with ``acks_late`` until ``max_deliveries`` workers
-    died of it; without ``acks_late`` it may have had its effect and is not run twice.
+    died of it; without ``acks_late`` it may have had its effect and is not run twice. ``suspects``: those
+    of the begun that the worker may have died of, None for all; the others run again uncounted, too. ``lost`` takes the
+    tasks whose attempt is counted.
     """
     now = database_now(using)
     ends = []
     unstarted = []
+    begun = []
     rows = TaskRecord.objects.using(using).filter(state=State.RUNNING, worker_id=worker_id)
     # Sorted here: asked for this order, MariaDB reads the whole table in it.
     for row in sorted(rows, key=attrgetter("pk")):
-        if started is not None and str(row.pk) not in started:
+        was_begun = started is None or str(row.pk) in started
+        is_suspect = suspects is None or str(row.pk) in suspects
+        if not was_begun or (row.acks_late and not is_suspect):
             unstarted.append(Held(str(row.pk), row.claim, row.attempt, row.worker_ids))
             continue
+        begun.append(row)
         runs_again = row.acks_late and row.losses + 1 < row.max_deliveries
         error = AttemptError(
             exception_class_path=class_path(WorkerLost), message=_reason(row, worker_id, runs_again), traceback=""
@@ -85,6 +110,12 @@ def rescue(using: str, worker_id: str, *, started: Collection[str] | None = None
         )
     returned = release(using, unstarted) if unstarted else 0
     written = finish(using, ends) if ends else {}
+    if lost is not None:
+        lost += [
+            LostTask(str(row.pk), row.name, row.queue_name, row.backend, worker_id, written[str(row.pk)] is State.READY)
+            for row in begun
+            if str(row.pk) in written
+        ]
     failed = sum(state is State.FAILED for state in written.values())
     return returned + len(written) - failed, failed
 

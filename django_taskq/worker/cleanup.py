@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # signal wraps it in enums, which takes ten times as long
 import logging
 import os
+import signal
 import time
+from contextlib import suppress
 from typing import Any
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
+
+from .guard import SIGNAL
 
 logger = logging.getLogger("django_taskq.worker")
 
@@ -18,16 +23,20 @@ _TRUSTED = 1.0
 _checked_at = "_taskq_checked_at"
 
 
-def clean_connections(*, in_use: bool = False) -> None:
+def clean_connections(*, in_use: bool = False, are_suspect: bool = False) -> None:
     """Make this thread's database connections fit for the next task.
 
     They stay open whatever ``CONN_MAX_AGE`` says, which is about requests: reconnecting for every task
     costs a factor of 4 to 6. One that has been quiet for a while is tested before its next query.
     ``in_use``: other tasks are at work on the same connections, and an open transaction may be theirs.
+    ``are_suspect``: the task was interrupted, maybe between a query and its answer; none of them is used again.
     """
     now = time.monotonic()
     for connection in connections.all(initialized_only=True):
         if connection.connection is None:
+            continue
+        if are_suspect:
+            _replace(connection)
             continue
         if connection.in_atomic_block or connection.needs_rollback or not connection.autocommit:
             if in_use:
@@ -47,6 +56,86 @@ def clean_connections(*, in_use: bool = False) -> None:
             setattr(connection, _checked_at, now)
 
 
+#: what a task may want to handle itself while it runs; the others stop or end a process, or cannot be handled
+_SIGNALS = tuple(
+    getattr(signal, name)
+    for name in (
+        "SIGTERM",
+        "SIGINT",
+        "SIGQUIT",
+        "SIGHUP",
+        "SIGUSR1",
+        "SIGUSR2",
+        "SIGCHLD",
+        "SIGALRM",
+        "SIGPIPE",
+        "SIGTSTP",
+    )
+    if hasattr(signal, name)
+)
+
+
+class Room:
+    """What all of a process shares, as tasks find it; made before the first one.
+
+    A task without company may change it while it runs. With several slots in a process it is everybody's at once.
+    ``is_main``: the slot is the main thread, where alone signals can be handled.
+    """
+
+    def __init__(self, home: str, *, is_main: bool) -> None:
+        self._home = home
+        self._umask = os.umask(0o022)
+        os.umask(self._umask)
+        self._zone = os.environ.get("TZ")
+        self._zone_names = time.tzname
+        self._signals = (*_SIGNALS, SIGNAL) if is_main else ()
+        self._handlers = [_signal.getsignal(number) for number in self._signals]
+
+    def tidy(self) -> None:
+        """Put back what the last task has changed."""
+        restore_directory(self._home)
+        # One call asks and answers; to ask only, the kernel has none.
+        if os.umask(self._umask) != self._umask:
+            _note("umask", "the umask")
+        if time.tzname != self._zone_names or os.environ.get("TZ") != self._zone:
+            self._restore_zone()
+        if self._signals:
+            if [_signal.getsignal(number) for number in self._signals] != self._handlers:
+                self._restore_signals()
+            if _signal.getitimer(signal.ITIMER_REAL)[0]:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                _note("alarm", "an alarm")
+
+    def _restore_zone(self) -> None:
+        if self._zone is None:
+            os.environ.pop("TZ", None)
+        else:
+            os.environ["TZ"] = self._zone
+        time.tzset()
+        _note("time_zone", "the time zone of the process")
+
+    def _restore_signals(self) -> None:
+        for number, handler in zip(self._signals, self._handlers, strict=True):
+            # None: somebody else than Python handles it.
+            if handler is not None:
+                signal.signal(number, handler)
+        _note("signals", "signal handlers")
+
+
+def free_log_handlers() -> None:
+    """Give back the locks of log handlers that this thread has; called where it logs nothing.
+
+    ``logging`` takes them right before the ``try`` whose ``finally`` gives them back. An interrupt that comes in between
+    would keep all other threads from logging, for ever.
+    """
+    loggers = [logging.root, *logging.root.manager.loggerDict.values()]
+    for handler in {handler for one in loggers if isinstance(one, logging.Logger) for handler in one.handlers}:
+        # Not ours is the rule.
+        with suppress(RuntimeError):
+            if handler.lock is not None:
+                handler.lock.release()
+
+
 def restore_directory(home: str) -> None:
     """Go back to the directory the worker was started in."""
     try:
@@ -60,7 +149,11 @@ def restore_directory(home: str) -> None:
     except OSError as error:
         logger.debug("The worker's own directory is gone: %s", error)
         return
-    logger.warning("A task changed the working directory; it was changed back.", extra={"action": "chdir"})
+    _note("chdir", "the working directory")
+
+
+def _note(action: str, what: str) -> None:
+    logger.warning("A task changed %s; it was changed back.", what, extra={"action": action})
 
 
 def _is_closed(connection: BaseDatabaseWrapper) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from ..backend import TaskqBackend
-from ..brokers.base import Consumer
+from ..brokers.base import Consumer, Lane
 from ..brokers.database import DatabaseConsumer
 from ..publication import known_queues
 from .rows import BrokerRows
@@ -14,7 +14,10 @@ from .settings import WorkerSettings
 
 
 def open_consumers(
-    backends: Sequence[TaskqBackend], settings: WorkerSettings, worker_id: Callable[[], str]
+    backends: Sequence[TaskqBackend],
+    settings: WorkerSettings,
+    worker_id: Callable[[], str],
+    lane: Lane | None = None,
 ) -> list[Consumer]:
     """The consumers of these backends, not connected yet."""
     by_database: dict[str, list[str]] = {}
@@ -28,11 +31,11 @@ def open_consumers(
     consumers: list[Consumer] = [
         DatabaseConsumer(using, aliases, settings.queues, worker_id()) for using, aliases in by_database.items()
     ]
-    return consumers + [_kombu_consumer(group, settings, worker_id) for group in by_broker.values()]
+    return consumers + [_kombu_consumer(group, settings, worker_id, lane) for group in by_broker.values()]
 
 
 def _kombu_consumer(
-    backends: Sequence[TaskqBackend], settings: WorkerSettings, worker_id: Callable[[], str]
+    backends: Sequence[TaskqBackend], settings: WorkerSettings, worker_id: Callable[[], str], lane: Lane | None
 ) -> Consumer:
     # Who has no message broker does not load kombu.
     from ..brokers.kombu.consumer import KombuConsumer  # noqa: PLC0415
@@ -47,4 +50,5 @@ def _kombu_consumer(
         rows=BrokerRows(first, [backend.alias for backend in backends], worker_id),
         known=partial(known_queues, backends),
         prefetch=settings.prefetch,
+        lane=lane,
     )

@@ -12,13 +12,17 @@ from django.conf import settings
 _LEVELS = {0: logging.WARNING, 1: logging.INFO, 2: logging.DEBUG, 3: logging.DEBUG}
 
 
-def configure(verbosity: int) -> None:
-    """Print our log lines to stderr, unless the project's ``LOGGING`` has a say about ``django_taskq`` or the root."""
+def configure(verbosity: int, formatter: logging.Formatter) -> None:
+    """Print log lines to stderr, unless the project's ``LOGGING`` has a say about ``django_taskq`` or the root.
+
+    Of other loggers than ours, which are those of tasks and what they use, only warnings, and with ``--verbosity 2`` what
+    is INFO. The root logger lets INFO pass in any case: for the rows, see ``kept_log``.
+    """
     ours = logging.getLogger("django_taskq")
     if ours.handlers or logging.getLogger().handlers:
         return
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-8s %(process)d %(message)s"))
+    handler.setFormatter(formatter)
     ours.addHandler(handler)
     ours.setLevel(_LEVELS.get(verbosity, logging.INFO))
     ours.propagate = False
@@ -30,6 +34,23 @@ def configure(verbosity: int) -> None:
             upstream.setLevel(logging.ERROR)
         if not (settings.DEBUG and name.startswith("django.")):
             upstream.addHandler(handler)
+    root, others = logging.getLogger(), logging.StreamHandler(sys.stderr)
+    others.setFormatter(formatter)
+    others.setLevel(logging.WARNING if verbosity < 2 else logging.INFO)
+    others.addFilter(is_unhandled)
+    root.addHandler(others)
+    if root.level == logging.WARNING:
+        root.setLevel(logging.INFO)
+
+
+def is_unhandled(record: logging.LogRecord) -> bool:
+    """Whether no handler below the root logger's has this record: what ``logging.lastResort`` would print."""
+    logger: logging.Logger | None = logging.getLogger(record.name)
+    while logger is not None and logger.parent is not None:
+        if logger.handlers:
+            return False
+        logger = logger.parent
+    return True
 
 
 def flush_output() -> None:

@@ -14,8 +14,8 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -23,10 +23,13 @@ from django.db import DatabaseError, InterfaceError, connections
 
 from .. import registry
 from ..aliases import taskq_backends
+from ..announcements import announce, announce_lost, finish_announcing, uncounted
 from ..backend import TaskqBackend
 from ..bell import Bell
 from ..core.message import Message
 from ..core.outcome import Outcome
+from ..instrument import flush
+from ..signals import worker_ready, worker_stopping
 from ..transitions import workers
 from ..transitions.due import expire_overdue, promote_due
 from ..transitions.finish import Held, release
@@ -35,8 +38,12 @@ from .budget import Budget
 from .burst import REMAINDER_LOOK, Remainder
 from .consumers import open_consumers
 from .flow import HORIZON
+from .gauges import Sheet
 from .intake import Intake
+from .kept_log import keep_lines
+from .lane import FastLane
 from .lease import Lease
+from .limits import Watch
 from .pulse import Pulse, Retirement
 from .recycle import Recycling, resident_memory
 from .replies import Replies
@@ -45,6 +52,8 @@ from .runner import Attempt
 from .settings import WorkerSettings
 from .slots import CoroutineSlots, ThreadSlots, Work
 from .stacks import show_stacks
+from .takeover import Predecessor, Takeover
+from .tally import count_end, count_lost
 from .unrecorded import Settler
 from .writer import PATIENCE, Writer
 
@@ -53,23 +62,17 @@ logger = logging.getLogger("django_taskq.worker")
 #: what the supervisor says over the pipe; its end of file means that the supervisor is gone
 DRAIN, NOW, QUIET, RESUME, STACKS = b"d", b"n", b"q", b"r", b"s"
 
-#: exit statuses of a process
-STOPPED, BROKEN, GAVE_BACK = 0, 1, 4
+#: exit statuses of a process; REPLACED: a task that does not end has taken one of its slots
+STOPPED, BROKEN, GAVE_BACK, REPLACED = 0, 1, 4, 6
 
 #: seconds that running tasks get once the supervisor is gone, before they are given back
 _ORPHAN_GRACE = 1.0
+#: seconds that receivers of the last signals get
+_FAREWELL = 1.0
 #: seconds between tries to reach the database again
 _RECONNECT, _RECONNECT_MAX = 0.1, 2.0
 #: what a database, its driver or a full packet may raise; anything else is a mistake of ours
 _FAULTS = (DatabaseError, InterfaceError, OSError, ValueError, OverflowError)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Predecessor:
-    """A process that died: its worker id, and the tasks it had really started."""
-
-    worker_id: str
-    started: frozenset[str]
 
 
 class WorkerProcess:
@@ -82,6 +85,7 @@ class WorkerProcess:
         control: int,
         *,
         budget: Budget | None = None,
+        gauges: Sheet | None = None,
         predecessors: Sequence[Predecessor] = (),
         pulse: Pulse | None = None,
         tell: Callable[[], None] = lambda: None,
@@ -89,50 +93,68 @@ class WorkerProcess:
         """``tell``: called when the pulse says something that the supervisor should hear at once."""
         self._settings = settings
         self._board = board
+        self._gauges = gauges or Sheet()
+        self._gauges.set_slots(settings.threads, settings.coroutines)
         self._pulse = pulse or Pulse()
         self._tell = tell
         self._recycling = Recycling(settings.max_tasks_per_child, settings.max_memory_per_child)
         self._control: int | None = control
         self._predecessors = list(predecessors)
-        #: tasks of predecessors that were given back, or ended
-        self.taken_over = 0
         #: all of this project's: a broker's queues may bring tasks of aliases that this worker was not told to serve
         self._backends = {backend.alias: backend for backend in taskq_backends(skip_broken=True)}
+        keep_lines(self._backends.values())
         self._worker_id = self._new_id()
         served = [self._backends[alias] for alias in settings.backends]
         by_database: dict[str, list[TaskqBackend]] = {}
         for backend in served:
             by_database.setdefault(backend.database, []).append(backend)
-        self._consumers = open_consumers(served, settings, lambda: self._worker_id)
+        self._bell = Bell()
+        self._replies = Replies(self._backends.__getitem__, self._ring)
+        self._lane = FastLane(
+            self._replies, has_room=self._has_room, is_moving=self._is_moving, start=self._submit_directly
+        )
+        #: a lane keeps to no order, and to no count
+        self._has_lane = not settings.strict and budget is None
+        self._consumers = open_consumers(served, settings, lambda: self._worker_id, self._lane)
         self._leases = [Lease(using, self._worker_id, backends, settings) for using, backends in by_database.items()]
         poll_interval = min(backend.config.poll_interval for backend in served)
         self._intake = Intake(self._consumers, settings, budget, poll_interval)
-        self._bell = Bell()
-        self._replies = Replies(self._backends.__getitem__, self._ring)
         self._writer = Writer(lambda alias: self._backends[alias].database, self._replies)
         self._settler = Settler(self._backends.__getitem__, self._replies)
         self._remainder = Remainder(served, self._consumers, settings.queues)
         self._next_tending = 0.0
         #: a burst waits for what is on its way through a message broker
         self._is_awaited = False
-        self._threads = ThreadSlots(settings.threads, str(Path.cwd()), self._on_start, self._on_end)
-        self._coroutines = CoroutineSlots(settings.coroutines, self._on_start, self._on_end)
+        self._takeover = Takeover(
+            self._backends.__getitem__,
+            self._attempt,
+            self._replies,
+            partial(count_end, self._gauges, is_cancelled=False),
+        )
+        self._watch = Watch(board, self._on_overdue)
+        home = str(Path.cwd())
+        self._threads = ThreadSlots(settings.threads, home, self._on_start, self._on_end, self._watch)
+        self._coroutines = CoroutineSlots(settings.coroutines, home, self._on_start, self._on_end, self._watch)
+        #: a task was given up, so that this process has to end
+        self._is_condemned = False
         #: tasks of this process whose end is not written, by id and claim: one that was taken from this
         #: process while it was silent may come back to it beside its first run
         self._held: dict[Key, Work] = {}
         self._coroutines_held = 0
         self._places = list(range(board.places))
         self._done: deque[tuple[Work, Outcome]] = deque()
-        self._sleeping = False
-        #: deliveries wake the I/O thread, too
-        self._is_receptive = False
+        #: those that end without the I/O thread, which alone writes the sheet of counters
+        self._uncounted: deque[tuple[Message, Outcome]] = deque()
+        #: the I/O thread sleeps; deliveries wake it, too
+        self._sleeping = self._is_receptive = False
+        #: when it looks up by itself (monotonic)
+        self._wakes_at = 0.0
         self._reports = Reports()
         self._connected = False
+        self._is_told_ready = self._is_told_stopping = False
         self._reconnect_pause = _RECONNECT
-        self._draining = False
-        #: nothing more is claimed, since this process is to be succeeded, or since the supervisor said so
-        self._retiring = False
-        self._quiet = False
+        #: nothing more is claimed: since this process is to end, to be succeeded, or since the supervisor said so
+        self._draining = self._retiring = self._quiet = False
         self._deadline: float | None = None
         self._status = STOPPED
         self._over = threading.Event()
@@ -153,6 +175,11 @@ class WorkerProcess:
         self._draining = True
         self._bell.ring()
 
+    @property
+    def taken_over(self) -> int:
+        """Tasks of predecessors that were given back, or ended."""
+        return self._takeover.tasks
+
     # What slots call
 
     def _on_start(self, work: Work) -> None:
@@ -161,7 +188,18 @@ class WorkerProcess:
             self._board.note(work.place, work.message.id)
 
     def _on_end(self, work: Work, outcome: Outcome) -> None:
-        if work.message.delivery is not None:
+        if work.on_told is not None and self._lane.settle(work, outcome):
+            self._intake.flow.finished(outcome.duration)
+            self._uncounted.append((work.message, outcome))
+            self._forget(work)
+            for consumer in self._consumers:
+                consumer.hand_over()
+            if self._draining:
+                self._bell.ring()
+            return
+        if work.message.delivery is None:
+            self._board.note_end(work.place)
+        else:
             self._replies.answer(work, outcome)
         self._done.append((work, outcome))
         if work.is_answered and not work.is_told and self._is_receptive:
@@ -171,6 +209,39 @@ class WorkerProcess:
         # While more tasks wait here the I/O thread wakes by itself, and takes these together.
         if self._sleeping and (work.is_async or self._threads.is_empty()):
             self._bell.ring()
+
+    def _on_overdue(self, work: Work, outcome: Outcome) -> None:
+        """A task was given up: its slot does not come back."""
+        work.is_overdue = True
+        self._on_end(work, outcome)
+        self._bell.ring()
+
+    def _has_room(self) -> bool:
+        """For any thread; the slots that are free may not be for long."""
+        return (
+            self._has_lane
+            and self._connected
+            and not self._takes_none()
+            and self._recycling.room(len(self._places)) > 0
+            and self._threads.is_empty()
+            and len(self._held) - self._coroutines_held < self._settings.threads
+        )
+
+    def _submit_directly(self, message: Message, on_told: Callable[[Work], None]) -> None:
+        self._recycling.took(1, time.monotonic())
+        self._submit(message, on_told)
+
+    def _is_moving(self) -> bool:
+        """For any thread. The I/O thread looks again in time, should a slot get stuck now."""
+        now = time.monotonic()
+        return (
+            self._has_lane
+            and self._connected
+            and not self._takes_none()
+            and self._threads.is_empty()
+            and now - self._threads.moved_at < HORIZON / 2
+            and self._wakes_at < now + HORIZON
+        )
 
     def _ring(self) -> None:
         if self._sleeping:
@@ -202,12 +273,17 @@ class WorkerProcess:
         self._over.set()
 
     def _finished(self) -> bool:
-        return self._draining and not (self._held or self._done or self._predecessors) and self._settler.is_empty()
+        # Who is condemned leaves otherwise: the main thread does not end with the others where it is stuck.
+        return self._draining and not self._is_condemned and self._lane.is_over(self._has_nothing)
+
+    def _has_nothing(self) -> bool:
+        return not (self._held or self._done or self._predecessors) and self._settler.is_empty()
 
     def _step(self) -> None:
         """One turn: take outcomes, write ends, claim tasks; then sleep until something happens."""
         now = time.monotonic()
         self._pulse.beat(now)
+        self._tell_stopping()
         if self._deadline is not None and now >= self._deadline:
             self._give_back_everything()
         if not self._connected:
@@ -228,25 +304,59 @@ class WorkerProcess:
         for work in self._settler.settle():
             self._forget(work)
         self._give_back_waiting(now)
-        databases = [lease.using for lease in self._leases]
-        self._reports.look_for_cancelled(now, self._worker_id, databases, is_idle=not self._held)
+        self._make_room()
+        for consumer in self._consumers:
+            # Slots that have come free by the above.
+            consumer.hand_over()
+        self._pass_on_cancelled(now)
         self._recycle(now)
         self._tend(now)
         if not self._claim(now) and not self._finished():
             self._sleep(now)
+
+    def _tell_stopping(self) -> None:
+        if self._draining and self._is_told_ready and not self._is_told_stopping:
+            self._is_told_stopping = True
+            announce(worker_stopping, type(self), **self._picture())
+
+    def _picture(self) -> dict[str, object]:
+        """What signals say of this process."""
+        settings = self._settings
+        return {
+            "worker_id": self._worker_id,
+            "name": settings.name,
+            "queues": str(settings.queues),
+            "backends": settings.backends,
+        }
+
+    def _pass_on_cancelled(self, now: float) -> None:
+        databases = [lease.using for lease in self._leases]
+        self._reports.look_for_cancelled(now, self._worker_id, databases, is_idle=not self._held)
+        if self._reports.cancelled:
+            for work in list(self._held.values()):
+                if work.message.id in self._reports.cancelled:
+                    self._watch.cancel(work)
 
     def _is_busy(self) -> bool:
         """Whether more outcomes will come soon, so that those at hand may wait for them."""
         return not self._threads.is_empty() and not self._draining
 
     def _collect(self, now: float) -> None:
-        if self._done:
-            self._pulse.count(len(self._done))
+        ended = len(self._done) + len(self._uncounted)
+        if ended:
+            self._pulse.count(ended)
+        while self._uncounted:
+            message, outcome = self._uncounted.popleft()
+            count_end(self._gauges, message, outcome, is_cancelled=False)
+        while uncounted:
+            lost = uncounted.popleft()
+            count_lost(self._gauges, lost.name, lost.queue_name)
         while self._done:
             work, outcome = self._done.popleft()
             if not work.is_async:
                 self._intake.flow.finished(outcome.duration)
             self._reports.ended((work.message.id, work.message.claim))
+            count_end(self._gauges, work.message, outcome, is_cancelled=self._reports.is_cancelled(work.message))
             if work.message.delivery is None:
                 self._writer.add(work, outcome, worker_id=self._worker_id, now=now)
             else:
@@ -254,6 +364,8 @@ class WorkerProcess:
 
     def _forget(self, work: Work) -> None:
         """The task is not this process's any more."""
+        # Not before its end is told: then this process has to go.
+        self._is_condemned |= work.is_overdue
         self._board.wipe(work.place)
         self._places.append(work.place)
         key = (work.message.id, work.message.claim)
@@ -269,7 +381,7 @@ class WorkerProcess:
 
     def _takes_none(self) -> bool:
         """Whether no task is claimed, however many slots are free."""
-        return self._draining or self._retiring or self._quiet
+        return self._draining or self._retiring or self._quiet or self._is_condemned
 
     def _recycle(self, now: float) -> None:
         """Ask for a successor once this process has done enough."""
@@ -299,7 +411,7 @@ class WorkerProcess:
     def _claim(self, now: float) -> bool:
         """Claim what the slots can take; True when there is something to do at once."""
         if self._takes_none():
-            if self._draining or not self._retiring or self._held:
+            if self._draining or self._is_condemned or not self._retiring or self._held:
                 return False
             self._draining = True
             return True
@@ -330,28 +442,37 @@ class WorkerProcess:
             # What a keeper does elsewhere: where only bursts run, nobody else would.
             expire_overdue(lease.using)
             more += promote_due(lease.using)
-            more += sum(workers.rescue(lease.using, lost)[0] for lost in workers.remove_lost(lease.using))
+            more += sum(self._rescue(lease, lost)[0] for lost in workers.remove_lost(lease.using))
         self._is_awaited = self._remainder.is_any()
         self._draining = not (more or self._is_awaited)
         return not self._is_awaited
 
-    def _submit(self, message: Message) -> None:
+    def _rescue(self, lease: Lease, worker_id: str, started: Collection[str] | None = None) -> tuple[int, int]:
+        lost: list[workers.LostTask] = []
+        counts = workers.rescue(lease.using, worker_id, started=started, lost=lost)
+        announce_lost(lost)
+        return counts
+
+    def _submit(self, message: Message, on_told: Callable[[Work], None] | None = None) -> None:
         task = registry.lookup(message.name)
         is_async = bool(self._settings.coroutines) and task is not None and inspect.iscoroutinefunction(task.func)
-        attempt = Attempt(
-            self._backends[message.backend],
-            message,
-            report=lambda progress: self._report(message, progress),
-            is_cancelled=lambda: self._reports.is_cancelled(message),
-            admit=None if message.delivery is None else lambda: message.delivery.consumer.admit(message),
-        )
-        work = Work(message, attempt, self._places.pop(), is_async)
+        work = Work(message, self._attempt(message), self._places.pop(), is_async, on_told=on_told)
         self._held[message.id, message.claim] = work
         if is_async:
             self._coroutines_held += 1
             self._coroutines.submit(work)
         else:
             self._threads.submit(work)
+
+    def _attempt(self, message: Message) -> Attempt:
+        return Attempt(
+            self._backends[message.backend],
+            message,
+            report=lambda progress: self._report(message, progress),
+            is_cancelled=lambda: self._reports.is_cancelled(message),
+            admit=None if message.delivery is None else lambda: message.delivery.consumer.admit(message),
+            limits=(self._settings.soft_time_limit, self._settings.time_limit),
+        )
 
     def _give_back_waiting(self, now: float) -> None:
         """Give back what waits behind long tasks, or when this process is to stop."""
@@ -387,6 +508,8 @@ class WorkerProcess:
 
     def _sleep(self, now: float) -> None:
         """Until an outcome, a hint, a word from the supervisor, or the next duty."""
+        held = len(self._held)
+        self._gauges.set_busy(min(held - self._coroutines_held, self._settings.threads), self._coroutines_held)
         # From here on outcomes ring the bell; those that came before are looked for below.
         self._sleeping = True
         busy = self._is_busy()
@@ -396,6 +519,8 @@ class WorkerProcess:
             self._writer.due_in(now, busy=busy),
             look,
             PATIENCE if not self._threads.is_empty() else None,
+            # Slots that take tasks themselves may get stuck in one.
+            HORIZON if self._has_lane and now - self._threads.moved_at < HORIZON else None,
             HORIZON if self._coroutines.is_blocked or not self._coroutines.is_empty() else None,
             0.0 if self._done and not busy else None,
             self._reports.due_in(now, is_idle=not self._held),
@@ -418,9 +543,11 @@ class WorkerProcess:
 
     def _wait(self, timeout: float, files: Sequence[int] = ()) -> None:
         self._sleeping = True
+        self._wakes_at = time.monotonic() + timeout
         watched = [self._bell.watched, *([] if self._control is None else [self._control]), *files]
         readable, _, _ = select.select(watched, [], [], timeout)
         self._sleeping = False
+        self._wakes_at = 0.0
         if self._bell.watched in readable:
             self._bell.quieten()
         if self._control is not None and self._control in readable:
@@ -458,23 +585,16 @@ class WorkerProcess:
                 self._declared_lost()
                 return
             for predecessor in self._predecessors:
-                again, failed = workers.rescue(lease.using, predecessor.worker_id, started=predecessor.started)
-                self.taken_over += again + failed
-                workers.deregister(lease.using, predecessor.worker_id)
-                workers.resign(lease.using, predecessor.worker_id)
-                logger.warning(
-                    "Took over from %s: %d tasks run again, %d failed.",
-                    predecessor.worker_id,
-                    again,
-                    failed,
-                    extra={"action": "took_over"},
-                )
+                self._takeover.take(lease.using, predecessor)
         self._predecessors = []
         self._connected = True
         self._pulse.set_database(True)
         if not self._board.is_ready:
             self._board.set_ready()
             self._tell()
+        if not (self._is_told_ready or self._draining):
+            self._is_told_ready = True
+            announce(worker_ready, type(self), **self._picture())
         self._intake.look_now()
 
     def _disconnect(self, error: Exception) -> None:
@@ -532,20 +652,36 @@ class WorkerProcess:
         for work in self._settler.settle():
             self._forget(work)
         self._give_back_waiting(now)
-        started = {task_id for task_id, _ in self._held}
-        self._give_back([work for work in self._held.values() if work.message.delivery is not None])
+        started = {task_id for task_id, _ in list(self._held)}
+        self._give_back([work for work in list(self._held.values()) if work.message.delivery is not None])
         for consumer in self._consumers:
             consumer.close()
         for lease in self._leases:
             if started:
-                workers.rescue(lease.using, self._worker_id, started=started)
+                self._rescue(lease, self._worker_id, started)
             lease.leave()
         if started:
             logger.warning("Gave back %d running tasks.", len(started), extra={"action": "gave_back"})
+        finish_announcing(_FAREWELL / 2)
+        flush(_FAREWELL / 2)
         logging.shutdown()
         os._exit(GAVE_BACK if started else STOPPED)
 
+    def _make_room(self) -> None:
+        """Where a slot is lost: end, so that a process with all its slots comes, which gives back what still runs here."""
+        if not (self._is_condemned and self._lane.is_over(self._has_told_all)):
+            return
+        self._give_back([work for work in self._held.values() if work.message.delivery is not None])
+        for consumer in self._consumers:
+            consumer.close()
+        logging.shutdown()
+        os._exit(REPLACED)
+
+    def _has_told_all(self) -> bool:
+        return not self._done and self._writer.is_empty() and self._settler.is_empty()
+
     def _leave(self) -> None:
+        self._tell_stopping()
         try:
             for consumer in self._consumers:
                 consumer.close()
@@ -558,3 +694,5 @@ class WorkerProcess:
                 error,
                 extra={"action": "sign_off_failed"},
             )
+        finish_announcing(_FAREWELL)
+        flush(_FAREWELL)

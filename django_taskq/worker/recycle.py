@@ -43,7 +43,10 @@ def lowered(limit: int, chance: float) -> int:
 
 
 class Recycling:
-    """Counts for one process; used by its I/O thread alone. None: no limit. ``max_memory``: in bytes."""
+    """Counts for one process. None: no limit. ``max_memory``: in bytes.
+
+    Used by its I/O thread; tasks that go past it are noted by others, and two at the very same time may count as one.
+    """
 
     def __init__(self, max_tasks: int | None, max_memory: int | None, *, chance: float | None = None) -> None:
         if chance is None:

@@ -112,7 +112,10 @@ class Replies:
     def _tell(self, work: Work) -> None:
         # In this order: whoever does not find it in the queue any more sees that it is told.
         work.is_told = True
-        self._told.append(work)
+        if work.on_told is not None:
+            work.on_told(work)
+        else:
+            self._told.append(work)
         # Told by the thread that answers the next one: whatever wakes the I/O thread for that, or this, comes soon.
         if threading.current_thread().name == POSTER:
             self._ring()

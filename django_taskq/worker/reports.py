@@ -25,7 +25,8 @@ class Reports:
 
     def __init__(self) -> None:
         self._progress: dict[Key, str] = {}
-        self._cancelled: frozenset[str] = frozenset()
+        #: ids of tasks that somebody asked to stop, as of the last look
+        self.cancelled: frozenset[str] = frozenset()
         self._next_progress = self._next_cancel_check = 0.0
 
     def note(self, message: Message, progress: str) -> None:
@@ -35,7 +36,7 @@ class Reports:
 
     def is_cancelled(self, message: Message) -> bool:
         """Whether somebody asked this task to stop."""
-        return message.id in self._cancelled
+        return message.id in self.cancelled
 
     def ended(self, key: Key) -> None:
         """The last report of a task goes before its end, after which nothing is written to its row."""
@@ -68,7 +69,7 @@ class Reports:
         elif now >= self._next_cancel_check:
             # Not at once: most tasks end before anybody could cancel them.
             if self._next_cancel_check:
-                self._cancelled = frozenset(
+                self.cancelled = frozenset(
                     str(pk)
                     for using in databases
                     for pk in TaskRecord.objects.using(using)

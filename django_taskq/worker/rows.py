@@ -47,6 +47,11 @@ class BrokerRows:
         """Of the tasks of this project's aliases; others are nobody's here."""
         return states_of(self._using, ids, backends=self._backends)
 
+    def runs_in_thread(self, call: Call) -> bool:
+        """See ``Rows``."""
+        task = registry.lookup(call.name)
+        return task is not None and call.name not in registry.coroutine_names()
+
     def refusal(self, call: Call) -> str:
         """Why a task without a row cannot run here; "" when it can."""
         try:
@@ -99,6 +104,7 @@ def task_of(backend: TaskqBackend, call: Call, queue_name: str, *, state: State)
         acks_late=options.acks_late if call.acks_late is None else call.acks_late,
         run_after=call.eta,
         expires_at=call.expires,
+        headers=call.headers,
         publication=Publication.PENDING,
     )
 

@@ -19,6 +19,7 @@ class WorkerSettings:
     so that one slot keeps the exact order. ``prefetch``: messages that a broker sends ahead, None: as many as
     can start soon. ``burst``: end when nothing due is left. ``max_tasks``: end after
     that many in all. ``shutdown_timeout``: seconds that running tasks get to end, None: as long as they take.
+    ``soft_time_limit``, ``time_limit``: seconds for tasks that have none of their own.
     ``max_tasks_per_child``, ``max_memory_per_child`` (bytes): after which a process is replaced. ``probe_port``: None
     answers no probes, 0 takes any port. ``heartbeat_file``: its age tells whether the worker lives. ``reload``: begin anew when
     files of the code change.
@@ -35,6 +36,8 @@ class WorkerSettings:
     max_tasks: int | None = None
     name: str = ""
     shutdown_timeout: float | None = None
+    soft_time_limit: float | None = None
+    time_limit: float | None = None
     max_tasks_per_child: int | None = None
     max_memory_per_child: int | None = None
     probe_host: str = "127.0.0.1"

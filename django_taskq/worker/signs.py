@@ -21,11 +21,13 @@ _LOOK = 1.0
 class Signs:
     """Given by the supervisor, in its own loop: what it does not get to, nobody is told.
 
-    ``look``: gives a picture of the worker. Raises ``CannotStart`` where a sign could not be given.
+    ``look``: gives a picture of the worker. ``counted``: what its tasks came to, in Prometheus's text format. Raises
+    ``CannotStart`` where a sign could not be given.
     """
 
-    def __init__(self, settings: WorkerSettings, look: Callable[[], Picture]) -> None:
+    def __init__(self, settings: WorkerSettings, look: Callable[[], Picture], counted: Callable[[], str]) -> None:
         self._look = look
+        self._counted = counted
         self._notifier = Notifier()
         self._probe: Probe | None = None
         self._file = None if settings.heartbeat_file is None else Path(settings.heartbeat_file).absolute()
@@ -109,7 +111,7 @@ class Signs:
             case "/ready":
                 return _verdict(picture.reasons_not_ready())
             case "/metrics":
-                return Page(200, metrics(picture), "text/plain; version=0.0.4; charset=utf-8")
+                return Page(200, metrics(picture) + self._counted(), "text/plain; version=0.0.4; charset=utf-8")
         return None
 
     def _tell_of_start(self) -> None:

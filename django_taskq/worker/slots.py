@@ -21,7 +21,8 @@ from django.db.backends.signals import connection_created
 
 from ..core.message import Message
 from ..core.outcome import Outcome
-from .cleanup import clean_connections, restore_directory
+from .cleanup import Room, clean_connections, free_log_handlers
+from .guard import CoroutineGuard, Guard, MainGuard, ThreadGuard, Timer
 from .runner import Attempt
 
 logger = logging.getLogger("django_taskq.worker")
@@ -32,6 +33,9 @@ class Work:
     """A task in a worker process.
 
     ``place``: its note on the board. ``started``: monotonic, 0 before. ``is_answered`` and ``is_told``: see ``Replies``.
+    ``on_told``: called, in any thread, when it is told; None: the I/O thread asks.
+    ``guard``: its slot's, once it has one. ``is_cancelled``: the watch knows that somebody asked it to stop.
+    ``is_overdue``: it was given up, and its slot is lost.
     """
 
     message: Message
@@ -41,6 +45,10 @@ class Work:
     started: float = 0.0
     is_answered: bool = False
     is_told: bool = False
+    on_told: Callable[[Work], None] | None = None
+    guard: Guard | None = None
+    is_cancelled: bool = False
+    is_overdue: bool = False
 
 
 class ThreadSlots:
@@ -55,6 +63,7 @@ class ThreadSlots:
         home: str,
         on_start: Callable[[Work], None],
         on_end: Callable[[Work, Outcome], None],
+        timer: Timer | None = None,
     ) -> None:
         self.count = count
         #: when a task last was submitted or started (monotonic): how long the others have waited since
@@ -62,6 +71,7 @@ class ThreadSlots:
         self._home = home
         self._on_start = on_start
         self._on_end = on_end
+        self._timer = timer
         self._waiting: SimpleQueue[Work | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
 
@@ -100,12 +110,23 @@ class ThreadSlots:
 
     def serve(self) -> None:
         """Run tasks in this thread until :meth:`stop`."""
+        is_main = threading.current_thread() is threading.main_thread()
+        guard = (MainGuard if is_main else ThreadGuard)(self._timer)
+        room = Room(self._home, is_main=is_main)
         while (work := self._waiting.get()) is not None:
             self.moved_at = work.started = time.monotonic()
+            work.guard = guard
+            guard.cause = None
             self._on_start(work)
-            outcome = Context().run(work.attempt.run)
-            clean_connections()
-            restore_directory(self._home)
+            outcome = Context().run(work.attempt.run, guard, work)
+            if guard.is_abandoned:
+                # The process ends.
+                return
+            # What was interrupted may have been in the middle of anything.
+            clean_connections(are_suspect=guard.cause is not None)
+            if guard.cause is not None:
+                free_log_handlers()
+            room.tidy()
             self._on_end(work, outcome)
 
 
@@ -115,12 +136,21 @@ class CoroutineSlots:
     ``on_start`` and ``on_end`` are called in that thread and must not raise.
     """
 
-    def __init__(self, count: int, on_start: Callable[[Work], None], on_end: Callable[[Work, Outcome], None]) -> None:
+    def __init__(
+        self,
+        count: int,
+        home: str,
+        on_start: Callable[[Work], None],
+        on_end: Callable[[Work, Outcome], None],
+        timer: Timer | None = None,
+    ) -> None:
         self.count = count
         #: as in :class:`ThreadSlots`
         self.moved_at = 0.0
         self._on_start = on_start
         self._on_end = on_end
+        self._timer = timer
+        self._room = Room(home, is_main=False)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: deque[Work] = deque()
         #: a task does not let the loop go on: nothing given to it would start
@@ -191,9 +221,18 @@ class CoroutineSlots:
         self._fill()
 
     async def _run(self, work: Work) -> None:
+        assert self._loop is not None
+        task = asyncio.current_task()
+        assert task is not None  # this one
         work.started = time.monotonic()
+        guard = work.guard = CoroutineGuard(self._timer, self._loop, task)
         self._on_start(work)
-        self._on_end(work, await work.attempt.arun())
+        outcome = await work.attempt.arun(guard, work)
+        if guard.is_abandoned:
+            # The process ends.
+            return
+        self._room.tidy()
+        self._on_end(work, outcome)
         # One at a time is enough: tasks that end meanwhile leave the same connection.
         if self._uses_database and self._cleaning is None:
             self._cleaning = asyncio.create_task(self._clean(in_use=len(self._running) > 1))

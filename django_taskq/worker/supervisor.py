@@ -22,14 +22,17 @@ from ..database import close_for_fork
 from .board import Board
 from .budget import Budget
 from .flow import MAX_CLAIM
+from .gauges import Ledger, Sheet
 from .health import Picture
 from .logs import flush_output, keep_output
 from .orders import Orders, leave_to_supervisor
-from .process import BROKEN, DRAIN, GAVE_BACK, NOW, QUIET, RESUME, STACKS, STOPPED, Predecessor, WorkerProcess
+from .overdue import died_of_task, kill_overdue, next_deadline, predecessor_of
+from .process import BROKEN, DRAIN, GAVE_BACK, NOW, QUIET, REPLACED, RESUME, STACKS, STOPPED, WorkerProcess
 from .pulse import Pulse, Retirement
 from .reload import HASTE, Reloads
 from .settings import WorkerSettings
 from .signs import Signs
+from .takeover import Predecessor
 
 logger = logging.getLogger("django_taskq.worker")
 
@@ -53,6 +56,7 @@ class _Child:
     control: int
     board: Board
     pulse: Pulse
+    gauges: Sheet
     #: those whose tasks it takes over first
     predecessors: Sequence[Predecessor] = ()
     started: float = field(default_factory=time.monotonic)
@@ -60,6 +64,8 @@ class _Child:
     is_succeeded: bool = False
     #: reports of stacks it will have given when it has answered all that were asked for
     stacks: int = 0
+    #: when it was killed for a task that did not end (monotonic); 0 before
+    killed_at: float = 0.0
 
 
 class _Vacancy(NamedTuple):
@@ -83,6 +89,8 @@ class Supervisor:
         self._stale_after = stale_after
         self._budget = None if settings.max_tasks is None else Budget(settings.max_tasks)
         self._children: dict[int, _Child] = {}
+        #: what all processes have counted, for probes
+        self.ledger = Ledger()
         self._vacancies: list[_Vacancy] = []
         self._orphaned: list[Predecessor] = []
         self._short_lives = 0
@@ -97,7 +105,7 @@ class Supervisor:
         self._status = STOPPED
         self._ends: Counter[str] = Counter(dict.fromkeys(("crash", "memory", "tasks"), 0))
         self._signal_bell = Bell()
-        self._signs = Signs(settings, self._picture)
+        self._signs = Signs(settings, self._picture, self.ledger.render)
         self._reloads = Reloads(self._orders, self._signs, self._fork_process, is_watching=settings.reload)
 
     @property
@@ -121,6 +129,7 @@ class Supervisor:
                 self._fill_vacancies()
                 self._reloads.tend(time.monotonic())
                 self._sleep()
+                kill_overdue(self._children.values())
                 self._reap()
                 self._succeed()
                 self._give_up()
@@ -156,6 +165,7 @@ class Supervisor:
         now = time.monotonic()
         times = [vacancy.at for vacancy in self._vacancies]
         times += [at for at in (self._force_at, self._kill_at, self._stacks_at) if at is not None]
+        times += next_deadline(self._children.values())
         waits = [at - now for at in times]
         waits += [wait for wait in (self._signs.due_in(now), self._reloads.due_in(now)) if wait is not None]
         timeout = max(min(waits), 0.0) if waits else None
@@ -166,7 +176,8 @@ class Supervisor:
         self._signs.give([*readable, *writable], time.monotonic())
 
     def _fork(self, vacancy: _Vacancy) -> None:
-        board, pulse = Board(self._settings.slots + 2 * MAX_CLAIM), Pulse()
+        board, pulse = Board(self._settings.slots + 2 * MAX_CLAIM, self._signal_bell), Pulse()
+        gauges = self.ledger.open()
         predecessors, self._orphaned = self._orphaned, []
 
         def work(control: int) -> int:
@@ -175,6 +186,7 @@ class Supervisor:
                 board,
                 control,
                 budget=self._budget,
+                gauges=gauges,
                 predecessors=predecessors,
                 pulse=pulse,
                 tell=self._signal_bell.ring,
@@ -191,6 +203,7 @@ class Supervisor:
             control=control,
             board=board,
             pulse=pulse,
+            gauges=gauges,
             predecessors=predecessors,
             is_succeeded=vacancy.is_rescue,
         )
@@ -240,9 +253,7 @@ class Supervisor:
                 # It died before it had taken over; nobody else would.
                 self._orphaned += child.predecessors
             if child.board.owner:
-                self._orphaned.append(
-                    Predecessor(worker_id=child.board.owner, started=frozenset(child.board.started()))
-                )
+                self._orphaned.append(predecessor_of(child.board, child.killed_at, was_replaced=status == REPLACED))
             logger.error(
                 "Worker process %d (pid %d) %s%s",
                 child.index,
@@ -254,8 +265,9 @@ class Supervisor:
             self._stillborn = 0 if child.board.is_ready else self._stillborn + 1
             self._ends["crash"] += 1
             if not is_stopping:
+                pause = 0.0 if died_of_task(child, was_replaced=status == REPLACED) else self._pause_after(child)
                 # Where its successor is at work already, somebody has to take over its tasks all the same.
-                at = time.monotonic() + self._pause_after(child)
+                at = time.monotonic() + pause
                 self._vacancies.append(_Vacancy(at, child.index, is_rescue=child.is_succeeded))
         elif not is_stopping and not child.is_succeeded and (child.pulse.retirement or not self._is_done()):
             self._vacancies.append(_Vacancy(time.monotonic(), child.index))
@@ -263,6 +275,7 @@ class Supervisor:
             self._ends[child.pulse.retirement.name.lower()] += 1
         child.board.close()
         child.pulse.close()
+        self.ledger.bury(child.gauges)
 
     def _succeed(self) -> None:
         """Start the successors of processes that take no more tasks."""

@@ -167,6 +167,7 @@ def end_of(message: Message, outcome: Outcome, worker_id: str) -> End:
         delay=outcome.delay,
         metadata=outcome.metadata,
         duration=outcome.duration,
+        log=outcome.log,
         keep_row=outcome.keep_row or outcome.state is not State.SUCCESSFUL,
     )
 

@@ -81,9 +81,14 @@ def connections_of(pid: int, port: int) -> int:
     return sum(bool(one.raddr) and one.raddr.port == port and one.status == psutil.CONN_ESTABLISHED for one in found)
 
 
+def _read_queues(broker: RabbitMQ, vhost: str) -> dict[str, QueueInfo]:
+    return {name: info for name, info in reply_queues(broker, vhost).items() if info.consumers}
+
+
 def check_holdings(broker: RabbitMQ, vhost: str, *pids: int) -> None:
     """Check what these processes, who are all that call in the virtual host, hold at the broker."""
-    queues = {name: info for name, info in reply_queues(broker, vhost).items() if info.consumers}
-    assert 0 < len(queues) <= MOST_QUEUES * len(pids), queues
+    # One whose connection has just been lost makes it anew.
+    queues = wait_until(lambda: _read_queues(broker, vhost), what="somebody to read the replies")
+    assert len(queues) <= MOST_QUEUES * len(pids), queues
     held = {pid: connections_of(pid, broker.port) for pid in pids}
     assert max(held.values()) <= MOST_CONNECTIONS, held

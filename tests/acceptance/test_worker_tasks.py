@@ -277,6 +277,17 @@ def test_surroundings_are_those_of_the_project_again(project: Project, queue: st
 
 
 @pytest.mark.usefixtures("same_processes")
+def test_a_process_is_as_it_was_again(queue: str) -> None:
+    before = json.loads(str(ended(tasks.process_state.using(queue_name=queue).enqueue()).result))
+    assert before[4] == [0, 0]
+    for _ in range(2):
+        assert ended(tasks.change_process.using(queue_name=queue).enqueue()).state == "SUCCESSFUL"
+        assert json.loads(str(ended(tasks.process_state.using(queue_name=queue).enqueue()).result)) == before
+    # The alarm would have come by then.
+    assert ended(tasks.sleep.using(queue_name=queue).enqueue(0.5)).state == "SUCCESSFUL"
+
+
+@pytest.mark.usefixtures("same_processes")
 def test_output_is_not_a_tasks_to_close(worker: Process, queue: str) -> None:
     result = tasks.close_output.using(queue_name=queue).enqueue()
     assert ended(result).state == "SUCCESSFUL"

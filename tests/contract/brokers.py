@@ -15,7 +15,7 @@ import pytest
 from django.db import connections
 
 from django_taskq.backend import TaskqBackend
-from django_taskq.brokers.base import Consumer
+from django_taskq.brokers.base import Consumer, Lane
 from django_taskq.brokers.database import DatabaseConsumer
 from django_taskq.brokers.kombu.link import Link
 from django_taskq.compat import task_backends
@@ -102,12 +102,20 @@ class Broker:
 class Worker:
     """Consumers in a thread of their own, as in a worker's process: on other connections than the test's."""
 
-    def __init__(self, backends: Sequence[str], queues: str, worker_id: str, *, prefetch: int | None = None) -> None:
+    def __init__(
+        self,
+        backends: Sequence[str],
+        queues: str,
+        worker_id: str,
+        *,
+        prefetch: int | None = None,
+        lane: Lane | None = None,
+    ) -> None:
         self._thread = ThreadPoolExecutor(1)
         self.worker_id = worker_id
         chosen_backends: list[TaskqBackend] = [task_backends[alias] for alias in backends]  # type: ignore[misc]  # TASKS has no others
         settings = WorkerSettings(backends=tuple(backends), queues=QueueSelection.parse(queues), prefetch=prefetch)
-        self._consumers = open_consumers(chosen_backends, settings, lambda: worker_id)
+        self._consumers = open_consumers(chosen_backends, settings, lambda: worker_id, lane)
 
     def do(self, work: Callable[[Any], Any]) -> Any:
         """Have the thread do something with the first consumer."""
@@ -137,6 +145,8 @@ class Worker:
         since = drained_at = 0.0
         looks = 0
         while time.monotonic() < end:
+            # Before the look: what a link had taken from the broker by then has been handed over.
+            has_turned = bool(drained_at) and self._has_turned_since(drained_at)
             fresh: list[Message] = []
             for consumer in self._consumers:
                 consumer.tend(time.monotonic(), max(limit - len(found), 1))
@@ -152,7 +162,7 @@ class Worker:
             elif now - since > _QUIET and looks > _LOOKS:
                 return found
             elif all(consumer.is_drained() for consumer in self._consumers):
-                if drained_at and now - drained_at > _LOOK and self._has_turned_since(drained_at):
+                if has_turned and now - drained_at > _LOOK:
                     return found
                 if not drained_at:
                     drained_at = now

@@ -7,10 +7,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from django_taskq.brokers.base import Lane
+from django_taskq.brokers.kombu import publisher
 from tests.contract.brokers import DATABASE, MESSAGE_BROKERS, Broker, Worker, forget_messages
 
 if TYPE_CHECKING:
     from pytest_django import Settings
+
+
+@pytest.fixture(autouse=True)
+def _patient_publishers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here is about a broker in trouble; a busy machine may take its time."""
+    monkeypatch.setattr(publisher, "PATIENCE", 15.0)
+    monkeypatch.setattr(publisher, "LIMIT", 20.0)
 
 
 @pytest.fixture(params=[kind.parameter for kind in (DATABASE, *MESSAGE_BROKERS)])
@@ -31,8 +40,9 @@ def make_worker(broker: Broker, settings: Settings) -> Iterator[Callable[..., Wo
         backends: tuple[str, ...] = ("default",),
         worker_id: str = "anne",
         prefetch: int | None = None,
+        lane: Lane | None = None,
     ) -> Worker:
-        worker = Worker(backends, queues, worker_id, prefetch=prefetch)
+        worker = Worker(backends, queues, worker_id, prefetch=prefetch, lane=lane)
         workers.append(worker)
         worker.open()
         return worker

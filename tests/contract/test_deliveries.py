@@ -522,3 +522,70 @@ def test_a_worker_that_comes_first_makes_its_queues(broker: Broker, make_worker:
     worker.receive()
     send_wire(broker, encode_call(Call(id=str(uuid4()), name="tests.taskapp.tasks.noop", arguments="[[],{}]")), "slow")
     assert [message.queue_name for message in worker.receive()] == ["slow"]
+
+
+# --- past the I/O thread
+
+
+class Lane:
+    """Takes up to ``room`` tasks."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.taken: list[Message] = []
+        self.is_closed = False
+
+    def has_room(self) -> bool:
+        return len(self.taken) < self.room
+
+    def is_moving(self) -> bool:
+        return False
+
+    def submit(self, message: Message) -> bool:
+        if self.is_closed:
+            return False
+        self.taken.append(message)
+        return True
+
+
+def test_a_lane_gets_tasks_without_rows_for_which_it_has_room(
+    broker: Broker, make_worker: Callable[..., Worker]
+) -> None:
+    lane = Lane(room=2)
+    worker = make_worker(lane=lane)
+    worker.receive()
+    sent = [unrecorded() for _ in range(3)]
+    wait_until(lambda: len(lane.taken) == 2, DEADLINE, what="the lane to be full")
+    received = worker.receive()
+    assert sorted(ids(lane.taken) + ids(received)) == sorted(sent)
+    lane.room = 3
+    worker.do(lambda consumer: consumer.hand_over())
+    assert len(lane.taken) == 2, "nothing is left"
+    worker.do(lambda consumer: [consumer.settle_soon(message) for message in lane.taken])
+    worker.settle(*received)
+    wait_until(lambda: is_drained(worker), DEADLINE, what="the broker to have nothing left")
+
+
+def test_a_lane_gets_nothing_of_which_there_is_more_to_decide(
+    broker: Broker, make_worker: Callable[..., Worker]
+) -> None:
+    lane = Lane(room=10)
+    worker = make_worker(lane=lane)
+    worker.receive()
+    sent = [
+        noop.enqueue().id,
+        unrecorded(expires=timedelta(hours=1)),
+        asleep.using(record=False).enqueue(0).id,
+    ]
+    send_wire(broker, encode_call(Call(id=str(uuid4()), name="os.system", arguments="[[1],{}]")))
+    assert sorted(ids(worker.receive())) == sorted(sent)
+    assert lane.taken == []
+
+
+def test_what_a_lane_refuses_after_all_is_received(make_worker: Callable[..., Worker]) -> None:
+    lane = Lane(room=10)
+    lane.is_closed = True
+    worker = make_worker(lane=lane)
+    worker.receive()
+    sent = unrecorded()
+    assert ids(worker.receive()) == [sent]

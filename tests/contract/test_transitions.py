@@ -22,7 +22,7 @@ from django_taskq.transitions import operate, workers
 from django_taskq.transitions.claim import Lanes, claim, claim_named, queue_names
 from django_taskq.transitions.due import any_overdue, expire_overdue, promote_due, seconds_to_next
 from django_taskq.transitions.enqueue import insert_many
-from django_taskq.transitions.finish import End, Held, finish, release, save_progress
+from django_taskq.transitions.finish import MAX_LOG, End, Held, finish, release, save_progress
 from tests.contract.rows import (
     ANNE,
     BERT,
@@ -135,6 +135,7 @@ def test_a_claimed_task_is_running_and_the_message_has_its_row() -> None:
         priority=7,
         options='{"max_attempts":2}',
         metadata='{"a":1}',
+        headers='{"traceparent":"00-1"}',
         acks_late=False,
         run_after=run_after,
         expires_at=expires_at,
@@ -161,6 +162,7 @@ def test_a_claimed_task_is_running_and_the_message_has_its_row() -> None:
         started_at=aware(record.started_at),
         last_attempted_at=aware(record.last_attempted_at),
         expires_at=expires_at,
+        headers='{"traceparent":"00-1"}',
     )
     assert (record.state, record.attempt, record.claim) == ("RUNNING", 1, 1)
     assert (record.worker_id, record.worker_ids) == (ANNE, f"{ANNE}\n")
@@ -321,6 +323,8 @@ def test_queues_that_differ_in_case_only_are_all_known() -> None:
             {"state": State.SCHEDULED, "error": "x\n", "delay": 60.0, "metadata": "{}"},
             {"state": "SCHEDULED", "errors": "x\n", "worker_id": "", "metadata": "{}", "attempt": 1, "claim": 1},
         ),
+        ({"state": State.SUCCESSFUL, "log": "a line\n"}, {"state": "SUCCESSFUL", "log": "a line\n"}),
+        ({"state": State.FAILED, "log": "a line\n"}, {"state": "FAILED", "log": "a line\n"}),
     ],
     ids=lambda value: "-".join(str(item) for item in value.values())[:40],
 )
@@ -466,6 +470,23 @@ def test_delays_of_any_length_can_be_written(delay: float) -> None:
     assert abs((run_after - now()).total_seconds() - delay) < SLACK
 
 
+@pytest.mark.parametrize("last", [State.SUCCESSFUL, State.FAILED])
+def test_a_log_grows_over_the_attempts_and_loses_its_oldest_lines(last: State) -> None:
+    first = put_and_take()
+    finish(USING, [end(first, State.READY, log="first\n" + "漢" * (MAX_LOG - 8) + "\n")])
+    assert len(row(first.id).log) == MAX_LOG - 1
+    second = take_one()
+    finish(USING, [end(second, State.READY)])
+    third = take_one()
+    other = put_and_take()
+    finish(USING, [end(other, log="other\n"), end(third, last, log="third\n")])
+    log = row(first.id).log
+    assert len(log) == MAX_LOG
+    assert log.startswith("\n漢")
+    assert log.endswith("漢\nthird\n")
+    assert row(other.id).log == "other\n"
+
+
 def test_odd_texts_come_back_as_they_were() -> None:
     task_id = put(
         ODD_TEXT, name=ODD_TEXT, queue_name=ODD_TEXT, backend=ODD_TEXT[:64], metadata=ODD_TEXT, options=ODD_TEXT
@@ -477,7 +498,8 @@ def test_odd_texts_come_back_as_they_were() -> None:
     assert message.worker_ids == f"{worker}\n"
     save_progress(USING, [(task_id, message.claim, ODD_TEXT)])
     assert row(task_id).progress == ODD_TEXT
-    finish(USING, [end(message, State.READY, error=ODD_TEXT, metadata=ODD_TEXT * 2)])
+    finish(USING, [end(message, State.READY, error=ODD_TEXT, metadata=ODD_TEXT * 2, log=ODD_TEXT)])
+    assert row(task_id).log == ODD_TEXT
     (again,) = claim_named(USING, Lanes((ODD_TEXT[:64],)), 1, worker, names=[ODD_TEXT], wanted=True)
     assert (again.errors, again.metadata) == (ODD_TEXT, ODD_TEXT * 2)
     finish(USING, [end(again, result=ODD_TEXT)])
@@ -780,6 +802,24 @@ def test_what_a_lost_worker_had_not_begun_is_given_back_uncounted() -> None:
     assert (row(begun.id).losses, row(begun.id).attempt) == (1, 1)
     assert (row(waiting.id).losses, row(waiting.id).attempt, row(waiting.id).errors) == (0, 0, "")
     assert row(waiting.id).state == "READY"
+
+
+def test_what_a_worker_did_not_die_of_is_given_back_uncounted() -> None:
+    guilty, beside, once, waiting = put_and_take(), put_and_take(), put_and_take(acks_late=False), put_and_take()
+    asked = put_and_take()
+    operate.cancel(USING, asked.id)
+    begun = {guilty.id, beside.id, once.id, asked.id}
+    assert workers.rescue(USING, ANNE, started=begun, suspects={guilty.id}) == (4, 1)
+    found = [row(one.id) for one in (guilty, beside, waiting, once, asked)]
+    assert [(record.state, record.losses, record.attempt) for record in found] == [
+        ("READY", 1, 1),
+        ("READY", 0, 0),
+        ("READY", 0, 0),
+        # It may have had its effect.
+        ("FAILED", 1, 1),
+        ("CANCELLED", 0, 0),
+    ]
+    assert [record.worker_ids for record in found[1:3]] == ["", ""]
 
 
 def test_a_lost_task_that_was_cancelled_does_not_come_back() -> None:

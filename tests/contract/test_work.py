@@ -19,6 +19,7 @@ from django_taskq import State
 from django_taskq.compat import default_task_backend
 from django_taskq.core.message import Message
 from django_taskq.models import TaskRecord, WorkerRecord
+from django_taskq.monitoring.figures import read_figures
 from django_taskq.results.database import DatabaseWatcher
 from django_taskq.transitions import operate, workers
 from django_taskq.transitions.claim import Lanes, claim, claim_named, queue_names
@@ -52,9 +53,9 @@ _MOMENT = {
 _INSERT = """
     INSERT INTO django_taskq_task (id, name, queue_name, backend, priority, state, arguments, options, metadata, errors,
         progress, worker_id, worker_ids, attempt, claim, losses, max_deliveries, acks_late, cancel_requested,
-        reply_to, enqueued_at, {moment})
+        reply_to, headers, log, enqueued_at, {moment})
     SELECT {id}, 'tests.taskapp.tasks.noop', {queue}, {backend}, n %% 5, {state}, '[[],{{}}]', '', '', '', '', %s,
-        '', 0, 0, 0, 3, %s, %s, '', {at}, {at} FROM {numbers}
+        '', 0, 0, 0, 3, %s, %s, '', '', '', {at}, {at} FROM {numbers}
 """
 
 
@@ -264,3 +265,13 @@ def test_results_are_read_by_id() -> None:
     assert assert_is_little(lambda: default_task_backend.get_result(task_id), rows=1).id == task_id
     ids = [str(message.id) for message in claim(USING, Lanes(("default",)), 100, BERT)]
     assert_is_little(lambda: DatabaseWatcher(USING)._look(ids), rows=100)
+
+
+def test_figures_are_read_from_what_has_not_ended() -> None:
+    with metered() as meter:
+        figures = read_figures()
+    assert figures.depths["default", "q1", State.READY] == pytest.approx(READY * 9 / 30, rel=0.01)
+    assert sum(count for (*_, state), count in figures.depths.items() if state is State.SCHEDULED) >= MANY / 2
+    assert len(figures.waits) == 3
+    # What has not ended is counted, and the history not looked at.
+    assert meter.rows < ENDED

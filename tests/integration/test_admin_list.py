@@ -123,9 +123,9 @@ def test_the_list_takes_the_same_few_queries_however_many_rows_there_are(browser
         # Django leaves it out where all rows fit one page.
         assert "LIMIT" in statement or (statement is statements[-1] and count <= 100)
         assert "DISTINCT" not in statement
-        assert not re.search(r"\W(arguments|result|errors|metadata|options|progress|worker_ids)\W", statement), (
-            statement
-        )
+        assert not re.search(
+            r"\W(arguments|result|errors|log|headers|metadata|options|progress|worker_ids)\W", statement
+        ), statement
 
 
 def test_the_list_counts_and_pages_through_a_bounded_number_of_rows(
@@ -241,6 +241,14 @@ def test_a_page_shows_every_error_the_newest_first(browser: Client) -> None:
     assert f"Traceback\n  of 1 {SCRIPT}" in text
     assert f"shop.Broken: no 2 {SCRIPT}" in text
     assert WORKER in text
+
+
+def test_a_page_shows_what_the_task_logged_as_it_is(browser: Client) -> None:
+    log = f"2026-11-28T20:00:00.000Z INFO shop: one {SCRIPT}\n2026-11-28T20:00:00.001Z INFO shop: two\n"
+    logged, silent = make_tasks(name=PLAIN, log=log), make_tasks(name=PLAIN)
+
+    assert shown(browser, logged[0], "log_text").strip() == log.strip()
+    assert shown(browser, silent[0], "log_text") == "-"
 
 
 @pytest.mark.parametrize("column", ["arguments", "options", "metadata", "result", "errors", "progress"])

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import json
+import logging
 import os
 import re
+import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,7 +19,7 @@ from typing import Any, NoReturn
 from django.db import DatabaseError, connection, transaction
 from django.utils import timezone, translation
 
-from django_taskq import Reject, Retry, TaskContext, task
+from django_taskq import Reject, Retry, SoftTimeLimitExceeded, TaskContext, task
 from tests.taskapp.models import Note
 
 #: Seconds after which a task that waits for its test gives up: the test is gone, or has failed.
@@ -110,6 +114,12 @@ def mark(path: str, line: str = "") -> float:
 
 
 @task
+async def amark(path: str, line: str = "") -> None:
+    """Append a line to a file."""
+    leave(path, line)
+
+
+@task
 def mark_slowly(path: str, line: str, seconds: float) -> None:
     """Append a line to a file, then take some time to end."""
     leave(path, line)
@@ -174,6 +184,72 @@ def hog(directory: str) -> None:
     """Hold the interpreter's lock for longer than anybody waits."""
     leave(f"{directory}/started", f"hog {os.getpid()}")
     re.match(r"(a+)+$", "a" * 60 + "b")
+
+
+def _never_end(kind: str) -> None:
+    if kind == "sleep":
+        time.sleep(1e9)
+    while kind == "loop":
+        pass
+    while kind == "stubborn":
+        with contextlib.suppress(BaseException):
+            while True:
+                time.sleep(_LOOK)
+    if kind == "segfault":
+        # As a fault in a C extension does.
+        ctypes.string_at(0)
+    if kind == "SystemExit":
+        raise SystemExit(3)
+    # Holds the interpreter's lock: no other thread of this process runs.
+    re.match(r"(a+)+$", "a" * 60 + "b")
+
+
+@task
+def never_end(directory: str, kind: str) -> None:
+    """Do something of which there is no end; leave word once it is over all the same."""
+    leave(f"{directory}/started", f"{kind} {os.getpid()}")
+    try:
+        _never_end(kind)
+    finally:
+        leave(f"{directory}/ended", kind)
+
+
+@task
+async def anever_end(directory: str, kind: str) -> None:
+    """Do the same in the event loop, which other coroutines share; "wait" leaves it to them."""
+    leave(f"{directory}/started", f"{kind} {os.getpid()}")
+    try:
+        if kind == "wait":
+            await asyncio.sleep(1e9)
+        while kind == "stubborn":
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(1e9)
+        _never_end(kind)
+    finally:
+        leave(f"{directory}/ended", kind)
+
+
+@task
+def hear_of_limit(directory: str) -> str:
+    """Work until the soft limit, then tidy up."""
+    leave(f"{directory}/started", f"soft {os.getpid()}")
+    try:
+        while True:
+            time.sleep(_LOOK)
+    except SoftTimeLimitExceeded:
+        return "tidied up"
+
+
+@task
+async def ahear_of_limit(directory: str) -> str:
+    """Do the same in the event loop."""
+    leave(f"{directory}/started", f"soft {os.getpid()}")
+    try:
+        await asyncio.sleep(1e9)
+    except SoftTimeLimitExceeded:
+        await asyncio.sleep(0.01)
+        return "tidied up"
+    return "overslept"
 
 
 @task
@@ -333,6 +409,28 @@ def change_surroundings(directory: str) -> None:
 
 
 @task
+def change_process() -> None:
+    """Change all that a task can change about its process."""
+    os.umask(0)
+    os.environ["TZ"] = "Asia/Tokyo"
+    time.tzset()
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGALRM):
+            signal.signal(number, signal.SIG_DFL)
+        # Ends the process unless somebody takes it back.
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+
+
+@task
+def process_state() -> list[Any]:
+    """Return umask, time zone, handlers of signals, and whether an alarm is set."""
+    umask = os.umask(0)
+    os.umask(umask)
+    handlers = [repr(signal.getsignal(number)) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGALRM)]
+    return [umask, time.tzname, os.environ.get("TZ"), handlers, signal.getitimer(signal.ITIMER_REAL)]
+
+
+@task
 def go_and_remove(directory: str) -> None:
     """Remove the working directory."""
     os.chdir(directory)
@@ -449,3 +547,30 @@ def chronicle(context: TaskContext, path: str, attempts: int, more: int = 0) -> 
         context.metadata["more"] = "x" * more
     if context.attempt < attempts:
         raise ValueError(f"attempt {context.attempt}")
+
+
+# Log lines
+
+
+@task
+def log_lines(*lines: str) -> None:
+    """Log each line, as a library and as a thread of its own would, too."""
+    logger = logging.getLogger("shop.orders")
+    for line in lines:
+        logger.info("%s", line)
+
+
+@task
+async def alog_lines(*lines: str) -> None:
+    """Log each line from a coroutine, and from the thread it hands work to."""
+    logger = logging.getLogger("shop.orders")
+    for line in lines:
+        await asyncio.sleep(0)
+        logger.info("%s", line)
+    await asyncio.to_thread(logger.warning, "from a thread", extra={"task_id": "not ours", "answer": 42})
+
+
+@task(sensitive=["password"])
+def log_secret(password: str) -> None:
+    """Log what should not stand in a row."""
+    logging.getLogger("shop.orders").warning("the password is %s", password)

@@ -20,7 +20,7 @@ class HangingLink:
 
     made: list[HangingLink]
 
-    def __init__(self, options: BackendOptions, ring: Callable[[], None]) -> None:
+    def __init__(self, options: BackendOptions, ring: Callable[[], None], *, arrived: Callable[[], None]) -> None:
         self.deliveries: deque[Any] = deque()
         self.epoch = 0
         self.is_connected = False

@@ -474,8 +474,125 @@ def test_queues_that_can_be(queues: Any, settings: Any) -> None:
 def test_other_backends_are_none_of_our_business(settings: Any) -> None:
     package = "django.tasks" if django.VERSION >= (6, 0) else "django_tasks"
     settings.TASKS = {"default": {"BACKEND": f"{package}.backends.dummy.DummyBackend", "QUEUES": "mail"}}
-    assert list(checks.check_aliases()) == []
+    # But that there is none of ours.
+    assert ids(list(checks.check_aliases())) == ["django_taskq.W006"]
     assert list(checks.check_databases()) == []
+
+
+# ---- other hosts -----------------------------------------------------------------------------------------------
+
+
+def with_options(settings: Any, **options: Any) -> None:
+    settings.TASKS = {"jobs": {"BACKEND": OURS, "OPTIONS": options}}
+
+
+def deployment(settings: Any, **options: Any) -> list[CheckMessage]:
+    with_options(settings, **options)
+    return list(checks.check_deployment())
+
+
+@pytest.mark.parametrize(
+    ("options", "tls"),
+    [
+        ({"broker": "amqp://ann:secret@mq.example//"}, "amqps://"),
+        ({"broker": "pyamqp://ann:secret@10.0.0.7//"}, "amqps://"),
+        ({"broker": ["amqps://ann:secret@a.example", "amqp://ann:secret@b.example"]}, "amqps://"),
+        ({"broker": "redis://:secret@cache.example:6379/0"}, "rediss://"),
+        ({"results": "redis://:secret@cache.example:6379/0"}, "rediss://"),
+        ({"results": "rpc+amqp://ann:secret@mq.example//"}, "amqps://"),
+    ],
+)
+def test_a_password_in_the_clear_is_a_warning_at_deployment(settings: Any, options: dict[str, Any], tls: str) -> None:
+    (message,) = deployment(settings, **options)
+    assert message.id == "django_taskq.W007"
+    assert tls in str(message.hint)
+    assert "secret" not in str(message)
+    assert "example" not in str(message)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"broker": "amqp://ann:secret@localhost//"},
+        {"broker": "amqp://ann:secret@127.0.0.1//", "results": "rpc://"},
+        {"broker": "redis://:secret@[::1]:6379/0"},
+        {"broker": "redis+socket:///run/redis.sock?password=secret"},
+        {"broker": "amqps://ann:secret@mq.example//"},
+        {"broker": "amqp://mq.example//"},
+        {"broker": "amqp://ann:secret@mq.example//?ssl=true"},
+        {"broker": "amqp://ann:secret@mq.example//", "broker_options": {"ssl": {"cert_reqs": 2}}},
+        {"results": "s3://bucket/path"},
+    ],
+)
+def test_a_password_that_crosses_no_network_or_is_encrypted_is_fine(settings: Any, options: dict[str, Any]) -> None:
+    assert deployment(settings, **options) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"confirm": False}, "confirm"),
+        ({"persistent": False}, "persistent"),
+        ({"persistent": False, "confirm": False}, "and"),
+    ],
+)
+def test_messages_that_nobody_makes_sure_of_are_a_warning_at_deployment(
+    settings: Any, options: dict[str, Any], named: str
+) -> None:
+    (message,) = deployment(settings, broker="amqp://localhost//", **options)
+    assert message.id == "django_taskq.W008"
+    assert named in message.msg
+    assert deployment(settings, broker="redis://localhost/0", **options) == []
+
+
+def test_only_check_deploy_asks_for_these(settings: Any) -> None:
+    with_options(settings, broker="amqp://ann:secret@mq.example//", confirm=False)
+    assert {"django_taskq.W007", "django_taskq.W008"}.isdisjoint(ids(ours(run_checks())))
+    assert {"django_taskq.W007", "django_taskq.W008"} <= set(ids(ours(run_checks(include_deployment_checks=True))))
+
+
+@pytest.mark.parametrize(
+    ("broker", "vendor", "expected"),
+    [
+        ("amqp://mq.example//", "sqlite", ["django_taskq.W009"]),
+        ("amqp://localhost//;amqp://mq.example//", "sqlite", ["django_taskq.W009"]),
+        ("redis://10.0.0.7/0", "sqlite", ["django_taskq.W009"]),
+        ("sqs://", "sqlite", ["django_taskq.W009"]),
+        ("amqp://mq.example//", "postgresql", []),
+        ("amqp://localhost//", "sqlite", []),
+        ("redis+socket:///run/redis.sock", "sqlite", []),
+        ("memory://", "sqlite", []),
+        ("database://", "sqlite", []),
+    ],
+)
+def test_rows_in_sqlite_are_on_one_host(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, broker: str, vendor: str, expected: list[str]
+) -> None:
+    with_options(settings, broker=broker)
+    monkeypatch.setattr("django_taskq.transport_checks.connections", {"default": a_database(vendor)})
+    assert ids(list(checks.check_hosts())) == expected
+
+
+def test_bad_options_are_not_judged_for_what_they_might_have_meant(settings: Any) -> None:
+    with_options(settings, broker="ampq://ann:secret@mq.example//")
+    assert list(checks.check_hosts()) == list(checks.check_deployment()) == []
+    settings.TASKS = {"jobs": {"BACKEND": "no.such.Backend"}}
+    assert list(checks.check_hosts()) == list(checks.check_deployment()) == []
+
+
+def test_an_app_that_nobody_uses_is_a_warning(settings: Any) -> None:
+    settings.TASKS = {}
+    (message,) = checks.check_aliases()
+    assert message.id == "django_taskq.W006"
+    assert "django_taskq.TaskqBackend" in str(message.hint)
+
+
+def test_rows_that_stay_for_ever_are_a_warning() -> None:
+    (message,) = check_options("jobs", {"result_ttl": None, "failure_ttl": None})
+    assert message.id == "django_taskq.W010"
+    assert isinstance(message, Warning)
+    assert "cleartasks" in str(message.hint)
 
 
 # ---- the installation ------------------------------------------------------------------------------------------

@@ -17,14 +17,18 @@ from tests.unit.source import PACKAGE, Import, Module, imports, modules, part_of
 
 LAYERS: dict[str, int] = {
     **dict.fromkeys(("exceptions", "core"), 0),
-    **dict.fromkeys(("bell", "conf", "compat", "signals", "database", "wakeup"), 1),
+    **dict.fromkeys(("bell", "conf", "compat", "current", "database", "instrument", "signals", "wakeup"), 1),
     **dict.fromkeys(("broker_url", "option_values", "queue_arguments", "result_url", "routes", "topology_options"), 1),
     **dict.fromkeys(("models", "migrations", "transitions", "brokers", "results"), 2),
     **dict.fromkeys(
         ("registry", "context", "definition", "result", "producer", "publication", "backend", "aliases"), 3
     ),
-    **dict.fromkeys(("control", "retention", "option_checks", "worker", "keeper"), 3),
-    **dict.fromkeys(("celery", "monitoring", "testing", "admin", "management", "middleware", "checks", "apps"), 4),
+    **dict.fromkeys(
+        ("announcements", "control", "retention", "option_checks", "transport_checks", "worker", "keeper"), 3
+    ),
+    **dict.fromkeys(
+        ("celery", "monitoring", "testing", "admin", "management", "middleware", "checks", "apps", "urls"), 4
+    ),
     "": 5,
 }
 
@@ -51,6 +55,10 @@ DEPENDENCIES_OF = {
     "django_taskq.results.amqp": {"amqp"},
     "django_taskq.results.aws": {"boto3", "botocore"},
     "celery": {"kombu"},
+    # Each is an extra, and its module is loaded by whoever has it.
+    "django_taskq.monitoring.tracing": {"opentelemetry"},
+    "django_taskq.monitoring.sentry": {"sentry_sdk"},
+    "django_taskq.monitoring.metrics": {"prometheus_client"},
 }
 
 #: Each module in here imports a client library of its own, and is imported by the registry when an alias needs it.
@@ -87,6 +95,7 @@ EXPORTS = [
     "ResultTimeout",
     "ResultUnavailable",
     "Retry",
+    "SoftTimeLimitExceeded",
     "State",
     "Task",
     "TaskCancelled",
@@ -96,6 +105,7 @@ EXPORTS = [
     "TaskResult",
     "TaskqBackend",
     "TaskqError",
+    "TimeLimitExceeded",
     "UnknownTask",
     "WorkerLost",
     "exponential",
@@ -252,7 +262,7 @@ def test_exports_are_sorted_and_complete() -> None:
 
 
 def test_what_a_web_process_does_not_need_is_not_loaded_at_start_up() -> None:
-    heavy = {"kombu", "rich", "cronsim", "psutil", "setproctitle", "prometheus_client", "opentelemetry"}
+    heavy = {"kombu", "rich", "cronsim", "psutil", "setproctitle", "prometheus_client", "opentelemetry", "sentry_sdk"}
     program = "import sys, django; django.setup(); print(*sys.modules)"
     environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"}
     done = subprocess.run(

@@ -195,3 +195,23 @@ def test_damaged_text_is_refused_in_our_words(text: str) -> None:
 )
 def test_a_misspelt_name_gets_the_nearest(name: str, hint: str) -> None:
     assert nearest(name, OPTION_NAMES) == hint
+
+
+@pytest.mark.parametrize("name", ["soft_time_limit", "time_limit"])
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), True, "5", timedelta(0), timedelta(days=40_000)])
+def test_a_limit_is_a_time(name: str, value: object) -> None:
+    with pytest.raises(OptionError, match=rf"^{name}="):
+        parse_options({name: value})
+
+
+def test_limits_are_seconds() -> None:
+    options = parse_options({"soft_time_limit": 5, "time_limit": timedelta(minutes=1)})
+    assert (options.soft_time_limit, options.time_limit) == (5.0, 60.0)
+    assert decode_overrides(encode_overrides(options, TaskOptions()), TaskOptions()) == options
+    assert parse_options({"soft_time_limit": None, "time_limit": None}) == TaskOptions()
+
+
+@pytest.mark.parametrize(("soft", "hard"), [(5, 5), (6, 5), (timedelta(seconds=6), 5.5)])
+def test_a_soft_limit_comes_before_the_hard_one(soft: object, hard: object) -> None:
+    with pytest.raises(OptionError, match=r"soft_time_limit=.*less than time_limit"):
+        parse_options({"soft_time_limit": soft, "time_limit": hard})

@@ -278,7 +278,7 @@ def test_a_message_of_a_celery_producer_is_understood() -> None:
 @pytest.mark.parametrize(
     "changed",
     [
-        {"timelimit": [5, None], "shadow": "x", "origin": None},
+        {"timelimit": [None, None], "shadow": "x", "origin": None},
         {"group": "140c2251-0398-44ec-8835-0c9d6ecffc14", "group_index": 0},
         {"stamped_headers": ["foo"], "stamps": {"foo": "bar"}, "replaced_task_nesting": 3},
         {"compression": None, "x-death": [{"count": 1, "time": NOW}], "ignore_result": None},
@@ -287,6 +287,35 @@ def test_a_message_of_a_celery_producer_is_understood() -> None:
 )
 def test_headers_that_say_nothing_to_us_are_not_looked_at(changed: dict[Any, Any]) -> None:
     assert read(headers={**CELERY_HEADERS, **changed}) == read()
+
+
+@pytest.mark.parametrize(
+    ("timelimit", "options"),
+    [
+        ([5, None], {"time_limit": 5}),
+        ((5.5, 3), {"time_limit": 5.5, "soft_time_limit": 3}),
+        ([None, 3], {"soft_time_limit": 3}),
+        ([0, 0], {}),
+    ],
+)
+def test_limits_of_a_celery_producer_are_options(timelimit: Any, options: dict[str, Any]) -> None:
+    found = read(headers={**CELERY_HEADERS, "timelimit": timelimit})
+    assert isinstance(found, Call)
+    assert json.loads(found.options or "{}") == options
+
+
+@pytest.mark.parametrize("timelimit", [5, [5], [5, 3, 1], "53", {"hard": 5}, [-1, None], [True, None], ["5", None]])
+def test_limits_that_are_none_are_refused(timelimit: Any) -> None:
+    with pytest.raises(BadMessage, match="timelimit"):
+        read(headers={**CELERY_HEADERS, "timelimit": timelimit})
+
+
+def test_limits_of_ours_are_told_to_celery_and_win_over_its_header() -> None:
+    wire = encode_call(Call(id=CELERY_ID, name="shop.tasks.add", arguments="[[],{}]", options='{"time_limit":5.0}'))
+    assert wire.headers["timelimit"] == [5.0, None]
+    found = read(headers={**wire.headers, "timelimit": [9, 9]})
+    assert isinstance(found, Call)
+    assert json.loads(found.options) == {"time_limit": 5.0}
 
 
 def test_the_fewest_headers_will_do() -> None:

@@ -8,14 +8,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .ears import BURST, TURN, Answer
-from .inbox import Delivery, Inbox
+from .ears import Answer
+from .inbox import TURN, Delivery, Inbox
+from .reading import FrameReader
 
 #: silence of the broker after which a connection is dead, in heartbeats: each half of one RabbitMQ looks whether it has
 #: sent anything since the last look, and beats if not, so that one may pass in silence
 _SILENCE = 1.25
-#: seconds to read the rest of what has begun to arrive
-_REST = 0.01
 
 
 def heartbeat_for(wanted: float) -> float:
@@ -32,15 +31,18 @@ class AmqpEar:
     def __init__(self, connection: Any, inbox: Inbox) -> None:
         self._connection = connection
         self._amqp = connection.connection
+        self._reader = FrameReader(self._amqp)
         self._channel = connection.channel()
         self._inbox = inbox
+        self._prefetch = 0
         #: delivery tags, in their order
         self._unanswered: dict[int, None] = {}
         self._beat_at, self._heard_at, self._bytes_received = 0.0, time.monotonic(), -1
 
     def set_prefetch(self, count: int) -> None:
         """See ``Ear``."""
-        self._channel.basic_qos(0, count, False)
+        self._prefetch = count
+        self._ask_for_prefetch()
 
     def begin(self, queue_name: str, source: str, lost: Callable[[], None]) -> None:
         """See ``Ear``."""
@@ -54,6 +56,7 @@ class AmqpEar:
     def end(self, queue_name: str) -> None:
         """See ``Ear``."""
         self._channel.basic_cancel(_tag(queue_name))
+        self._inbox.announce()
 
     def pause(self) -> None:
         """Whatever is unread comes again."""
@@ -61,19 +64,13 @@ class AmqpEar:
     def turn(self) -> None:
         """See ``Ear``."""
         sock = self._amqp.sock
-        timeout = 0.0 if self._inbox.answers or _has_read_ahead(sock) else TURN
+        timeout = 0.0 if _has_read_ahead(sock) else self._inbox.patience()
         readable = select.select([sock, self._inbox.wake_in], [], [], timeout)[0]
         if self._inbox.wake_in in readable:
             self._inbox.quieten()
         if sock in readable or _has_read_ahead(sock):
-            for _ in range(BURST):
-                try:
-                    # Not 0: py-amqp spins on the rest of a frame then.
-                    self._connection.drain_events(timeout=_REST)
-                except TimeoutError:
-                    break
-                if not _has_read_ahead(sock) and not select.select([sock], [], [], 0)[0]:
-                    break
+            # Once: answers that wait are sent before more is read.
+            self._reader.receive()
             self._inbox.announce()
         self._beat()
 
@@ -88,6 +85,15 @@ class AmqpEar:
         else:
             for tag in tags:
                 self._channel.basic_reject(tag, requeue=how == "requeue")
+
+    def flush(self) -> None:
+        """See ``Ear``. AMQP does not confirm acks; but what comes after them on their channel, it answers in order."""
+        self._ask_for_prefetch()
+
+    def _ask_for_prefetch(self) -> None:
+        self._channel.basic_qos(0, self._prefetch, False)
+        # While it waited for that answer, deliveries may have come.
+        self._inbox.announce()
 
     def answer_lasting(self, deliveries: Sequence[Delivery], how: Answer) -> bool:
         """Tags are the connection's own."""

@@ -19,6 +19,7 @@ from amqp.exceptions import ConnectionError as AMQPConnectionError
 from ...core.topology import Topology
 from .connection import abandon
 from .frames import CHANNEL, Unsendable, frames, properties_of, publish_method
+from .reading import FrameReader
 from .sender import Deadline, Letter, Refused, Route, declare_if_allowed
 
 logger = logging.getLogger("django_taskq.broker")
@@ -34,8 +35,6 @@ _PIECE = 128 * 1024
 _IDLE = 5.0
 #: seconds for what is posted to be written: the network's buffers are full only when nobody reads
 _POST_PATIENCE = 1.0
-#: seconds for a message that has begun to arrive
-_REST = 0.001
 #: seconds in which the broker confirms a message that nobody gets; and, when it has said that it is short of memory
 #: or disk, until it is asked on another connection whether that is still so
 _PROOF_TIMEOUT, _BLOCKED_TIMEOUT = 2.0, 60.0
@@ -76,6 +75,7 @@ class AmqpSender:
         amqp.on_blocked = self._on_blocked
         amqp.on_unblocked = self._on_unblocked
         self._transport = amqp.transport
+        self._reader = FrameReader(amqp)
         self._frame_max: int = amqp.frame_max
         channel = self._channel = amqp.channel(CHANNEL)
         # What comes back is compared with what was sent: bytes.
@@ -93,11 +93,7 @@ class AmqpSender:
     def check(self) -> None:
         """See ``Sender``."""
         while self._is_readable():
-            try:
-                self._amqp.drain_events(timeout=_REST)
-            except TimeoutError:
-                # A heartbeat, or the first half of something.
-                continue
+            self._reader.receive()
 
     def send(self, letters: Sequence[Letter], deadline: Deadline) -> None:
         """See ``Sender``."""
@@ -223,7 +219,7 @@ class AmqpSender:
             if not waiting or self.is_blocked:
                 continue
             before = len(waiting)
-            self._amqp.drain_events(timeout=_left(deadline))
+            self._await(_left(deadline))
             if len(waiting) < before and count > 1:
                 deadline.progress()
 
@@ -298,6 +294,12 @@ class AmqpSender:
             self._amqp.drain_events(timeout=_TURN)
         except TimeoutError:
             return
+
+    def _await(self, timeout: float) -> None:
+        """Hear what the broker says next. Raises ``TimeoutError``."""
+        if not (self._is_readable() or self._poll.poll(timeout * 1e3)):
+            raise TimeoutError("the broker did not confirm a message in time")
+        self._reader.receive()
 
     def _is_readable(self) -> bool:
         sock = self._transport.sock

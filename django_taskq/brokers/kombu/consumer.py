@@ -21,7 +21,7 @@ from ...core.message import Message
 from ...core.queues import QueueSelection
 from ...core.states import State
 from ...core.wire import BadMessage, Call, Reference, decode
-from ..base import QueueFacts, Rows
+from ..base import Lane, QueueFacts, Rows
 from .facts import ask, facts
 from .inbox import Delivery
 from .link import Link
@@ -76,7 +76,7 @@ class KombuConsumer:
     """Receives the tasks of the backends that share one broker; see ``Consumer``.
 
     ``backend``: the alias under which tasks without a row run. ``known``: gives the queues that exist by
-    configuration. ``prefetch`` None: as many as can start soon.
+    configuration. ``prefetch`` None: as many as can start soon. ``lane``: takes tasks without rows past the I/O thread.
     """
 
     def __init__(
@@ -90,6 +90,7 @@ class KombuConsumer:
         rows: Rows,
         known: Callable[[], Collection[str]],
         prefetch: int | None = None,
+        lane: Lane | None = None,
     ) -> None:
         self.using = using
         self.worker_id = worker_id
@@ -109,6 +110,7 @@ class KombuConsumer:
         #: for tasks without a row, what a claim is for those with one: never the same twice
         self._tokens = itertools.count(-1, -1)
         self._bell = Bell()
+        self._lane = lane
         self._link: Link | None = None
         self._hangs = 0
 
@@ -117,8 +119,11 @@ class KombuConsumer:
     def open(self) -> None:
         """Begin to connect; deliveries come when the broker is there."""
         if self._link is None:
-            self._link = Link(self._options, self._bell.ring)
+            self._link = self._new_link()
             self._link.start()
+
+    def _new_link(self) -> Link:
+        return Link(self._options, self._bell.ring, arrived=self._arrived)
 
     def disconnect(self) -> None:
         """Nothing here depends on the database: the connection stays, and so does what it delivered."""
@@ -127,7 +132,7 @@ class KombuConsumer:
         """Give back what nobody took, and close the connection."""
         link, self._link = self._link, None
         if link is not None:
-            link.requeue([*self._unsuited, *(delivery for _, delivery in self._later)])
+            link.requeue([*self._unsuited, *(delivery for _, delivery in list(self._later))])
             self._unsuited.clear()
             self._later.clear()
             link.stop(_FAREWELL)
@@ -172,7 +177,7 @@ class KombuConsumer:
         self._link.abandon()
         self._unsuited.clear()
         self._later.clear()
-        self._link = Link(self._options, self._bell.ring)
+        self._link = self._new_link()
         self._link.start()
 
     def _served(self) -> frozenset[str]:
@@ -183,10 +188,60 @@ class KombuConsumer:
 
     def _give_back_delivered(self) -> None:
         assert self._link is not None
-        waiting = [*self._unsuited, *(delivery for _, delivery in self._later)]
+        waiting = [*self._unsuited, *(delivery for _, delivery in list(self._later))]
         self._link.requeue([*self._take_delivered(MOST), *waiting])
         self._unsuited.clear()
         self._later.clear()
+
+    # Past the I/O thread
+
+    def _arrived(self) -> None:
+        """Called in the link's thread: what the lane does not take is the I/O thread's."""
+        self.hand_over()
+        if self._link is not None and self._link.deliveries and not self._is_left_to_slots():
+            self._bell.ring()
+
+    def hand_over(self) -> None:
+        """Give the lane what it has room for; for the link's thread, and for a slot that has come free."""
+        link, lane = self._link, self._lane
+        if link is None or lane is None:
+            return
+        while lane.has_room():
+            taken = link.take(1)
+            if not taken:
+                return
+            message = self._plain(taken[0])
+            if message is None:
+                self._later.appendleft((0.0, taken[0]))
+                self._bell.ring()
+            elif not lane.submit(message):
+                link.put_back(taken[0])
+                return
+
+    def _is_left_to_slots(self) -> bool:
+        """Whether what comes next is better off with the slots, which are about to come free."""
+        link, lane = self._link, self._lane
+        if link is None or lane is None or not lane.is_moving():
+            return False
+        try:
+            return _may_be_plain(link.deliveries[0])
+        except IndexError:
+            return False
+
+    def _plain(self, delivery: Delivery) -> Message | None:
+        """A task without a row of which there is nothing to decide but to run it in a thread; None for all others."""
+        if not _may_be_plain(delivery):
+            return None
+        try:
+            call = _decode(delivery)
+        except BadMessage:
+            # The I/O thread finds the same, and says so.
+            return None
+        if not isinstance(call, Call) or call.eta is not None or call.expires is not None:
+            return None
+        if not self._rows.runs_in_thread(call):
+            return None
+        return self._message(Unrecorded(self, delivery, call, is_late=self._rows.acks_late(call)))
 
     # Receiving
 
@@ -200,7 +255,7 @@ class KombuConsumer:
             self._later.extendleft((0.0, delivery) for delivery in reversed(self._unsuited))
             self._unsuited.clear()
             self._prefetch.suits()
-        deliveries = self._take_delivered(limit)
+        deliveries = self._take_delivered(limit, with_news=not self._is_left_to_slots())
         try:
             return self._read(self._link, deliveries, names, wanted)
         except Exception:
@@ -208,7 +263,7 @@ class KombuConsumer:
             self._later.extendleft((0.0, delivery) for delivery in reversed(deliveries))
             raise
 
-    def _take_delivered(self, limit: int) -> list[Delivery]:
+    def _take_delivered(self, limit: int, *, with_news: bool = True) -> list[Delivery]:
         assert self._link is not None
         taken: list[Delivery] = []
         now = time.monotonic()
@@ -216,7 +271,7 @@ class KombuConsumer:
             delivery = self._later.popleft()[1]
             if self._link.can_answer(delivery):
                 taken.append(delivery)
-        return taken + self._link.take(limit - len(taken))
+        return taken + self._link.take(limit - len(taken)) if with_news else taken
 
     def _read(self, link: Link, deliveries: Sequence[Delivery], names: Collection[str], wanted: bool) -> list[Message]:
         references: dict[str, list[Delivery]] = {}
@@ -224,13 +279,7 @@ class KombuConsumer:
         unrecorded: list[Unrecorded] = []
         for delivery in deliveries:
             try:
-                content = decode(
-                    delivery.body,
-                    content_type=delivery.content_type,
-                    content_encoding=delivery.content_encoding,
-                    headers=delivery.headers,
-                    properties=delivery.properties,
-                )
+                content = _decode(delivery)
             except BadMessage as error:
                 verdicts.refused.append((delivery, str(error)))
                 continue
@@ -342,6 +391,7 @@ class KombuConsumer:
             started_at=now,
             last_attempted_at=now,
             expires_at=call.expires,
+            headers=call.headers,
             delivery=held,
         )
 
@@ -358,6 +408,11 @@ class KombuConsumer:
         if held.is_late:
             return True
         return link.ack_now(held.delivery, _FLUSH)
+
+    def settle_soon(self, message: Message) -> None:
+        """Ack what is acked late, with the next turn of the link's thread; for any thread."""
+        if self._link is not None and message.delivery.is_late:
+            self._link.ack_soon(message.delivery.delivery)
 
     def settle(self, messages: Sequence[Message]) -> None:
         """Ack what is acked late."""
@@ -390,7 +445,7 @@ class KombuConsumer:
             return False
         now = time.monotonic()
         return (
-            bool(self._link.deliveries)
+            (bool(self._link.deliveries) and not self._is_left_to_slots())
             or bool(self._later and self._later[0][0] <= now)
             or bool(self._unsuited and self._unsuited_look_at <= now)
         )
@@ -426,6 +481,22 @@ class KombuConsumer:
     def facts(self, queue_names: Collection[str]) -> Mapping[str, QueueFacts]:
         """Asked over a connection of its own."""
         return facts(self._options, queue_names)
+
+
+def _may_be_plain(delivery: Delivery) -> bool:
+    """Whether this looks like a task without a row that nobody died of."""
+    return not delivery.is_redelivered and isinstance(delivery.headers, Mapping) and "task" in delivery.headers
+
+
+def _decode(delivery: Delivery) -> Call | Reference:
+    """What a delivery says. Raises ``BadMessage``."""
+    return decode(
+        delivery.body,
+        content_type=delivery.content_type,
+        content_encoding=delivery.content_encoding,
+        headers=delivery.headers,
+        properties=delivery.properties,
+    )
 
 
 def _has_expired(call: Call) -> bool:

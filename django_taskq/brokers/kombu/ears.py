@@ -7,8 +7,6 @@ from typing import Literal, Protocol, TypeAlias
 
 from .inbox import Delivery
 
-#: seconds between two turns of a link's thread at most
-TURN = 1.0
 #: deliveries that are read before answers are sent
 BURST = 500
 
@@ -39,6 +37,9 @@ class Ear(Protocol):
 
     def answer(self, deliveries: Sequence[Delivery], how: Answer) -> None:
         """Answer what this connection delivered."""
+
+    def flush(self) -> None:
+        """Wait until the broker has acted on the answers, where it could still lose them with the connection."""
 
     def answer_lasting(self, deliveries: Sequence[Delivery], how: Answer) -> bool:
         """Answer what another connection delivered; False when it cannot be answered here."""

@@ -47,11 +47,17 @@ class Link:
     """Receives from queues of one broker; see the module for who calls what.
 
     ``ring``: called in the link's thread when deliveries have come, the connection is new, or it receives from another
-    queue. ``turned``: called there after each turn, once a second at least while there is a connection.
+    queue. ``arrived``: called there instead when deliveries have come. ``turned``: after each turn, once a second at
+    least while there is a connection.
     """
 
     def __init__(
-        self, options: BackendOptions, ring: Callable[[], None], turned: Callable[[], None] = lambda: None
+        self,
+        options: BackendOptions,
+        ring: Callable[[], None],
+        *,
+        arrived: Callable[[], None] | None = None,
+        turned: Callable[[], None] = lambda: None,
     ) -> None:
         self.is_connected = False
         #: why the last connection failed, in words and without passwords; "" while there is one
@@ -60,7 +66,7 @@ class Link:
         self.turned_at = time.monotonic()
         self._options = options
         self._topology = options.topology
-        self._inbox = Inbox(ring)
+        self._inbox = Inbox(ring, arrived)
         self._turned = turned
         #: answers to lasting deliveries, for the next connection
         self._kept: list[tuple[list[Delivery], Answer]] = []
@@ -105,6 +111,15 @@ class Link:
         """These are done with."""
         self._answer(deliveries, "ack")
 
+    def ack_soon(self, delivery: Delivery) -> None:
+        """It is done with; its ack may wait for whatever the broker sends next, or some milliseconds. For any thread."""
+        if self.can_answer(delivery):
+            self._inbox.ack_soon(delivery, max(self._prefetch // 2, 1))
+
+    def put_back(self, delivery: Delivery) -> None:
+        """It was taken, and is to be taken again."""
+        self._inbox.deliveries.appendleft(delivery)
+
     def reject(self, deliveries: Iterable[Delivery]) -> None:
         """These are set aside: the queue's dead-letter exchange gets them, where it has one."""
         self._answer(deliveries, "reject")
@@ -114,7 +129,7 @@ class Link:
         self._answer(deliveries, "requeue")
 
     def ack_now(self, delivery: Delivery, timeout: float) -> bool:
-        """Wait until the broker has been sent the ack; False when it has not been, and then it is not sent any more."""
+        """Wait until the broker has the ack; False when it has not been sent, and then it is not sent any more."""
         done, sent, withdrawn = threading.Event(), threading.Event(), threading.Event()
 
         def send() -> None:
@@ -122,6 +137,7 @@ class Link:
             if self._ear is not None and not withdrawn.is_set():
                 self._send([delivery], "ack")
                 sent.set()
+                self._ear.flush()
             done.set()
 
         epoch = self._inbox.epoch
@@ -319,6 +335,10 @@ class Link:
         self._send(self._inbox.take(sys.maxsize), "requeue")
 
     def _send_answers(self) -> None:
+        late = self._inbox.take_late(everything=self._is_stopping)
+        if late:
+            # Those of a connection that has ended are dropped.
+            self._send(late, "ack")
         answers = self._inbox.answers
         while answers:
             # One that fails is given again: over the next connection, where it still says something.

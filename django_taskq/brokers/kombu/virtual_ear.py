@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ...conf import BackendOptions
-from .ears import BURST, TURN, Answer
-from .inbox import Delivery, Inbox
+from .ears import BURST, Answer
+from .inbox import TURN, Delivery, Inbox
 
 if TYPE_CHECKING:
     from .redis_bulk import RedisBulk
@@ -81,7 +81,7 @@ class VirtualEar:
         if self._bulk is not None and len(self._unanswered) >= self._prefetch:
             self.pause()
             self._inbox.announce()
-            self._inbox.wait(TURN)
+            self._inbox.wait(self._inbox.patience())
             return
         until = time.monotonic() + _BLIND_TURN
         count = 0
@@ -112,6 +112,9 @@ class VirtualEar:
                 self._channel.basic_ack(tag)
             else:
                 self._channel.basic_reject(tag, requeue=how == "requeue")
+
+    def flush(self) -> None:
+        """See ``Ear``. Nothing is on its way."""
 
     def answer_lasting(self, deliveries: Sequence[Delivery], how: Answer) -> bool:
         """See ``Ear``."""

@@ -17,8 +17,10 @@ from django.core.management.base import BaseCommand, CommandError
 
 from ...aliases import taskq_backends
 from ...conf import OptionsError
+from ...core.options import check_limits
 from ...core.queues import QueueSelection
-from ...exceptions import OptionError
+from ...exceptions import MAX_DELAY, OptionError
+from ...monitoring.logging import JsonFormatter, TextFormatter
 from ...worker.banner import banner
 from ...worker.logs import configure
 from ...worker.probe import default_host
@@ -51,6 +53,13 @@ def _seconds(text: str) -> float:
         seconds = -1.0
     if not 0 <= seconds < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r}: give seconds from 0 up.")
+    return seconds
+
+
+def _limit(text: str) -> float:
+    seconds = _seconds(text)
+    if not 0 < seconds <= MAX_DELAY:
+        raise argparse.ArgumentTypeError(f"{text!r}: give seconds above 0.")
     return seconds
 
 
@@ -120,6 +129,12 @@ class Command(BaseCommand):
         parser.add_argument("--max-tasks", type=_positive, help="exit after this many tasks")
         parser.add_argument("--name", default="", help="the worker's name; default: host and process id")
         parser.add_argument(
+            "--log-format",
+            choices=("text", "json"),
+            default="text",
+            help="how log lines are printed, unless LOGGING has a say; default: text",
+        )
+        parser.add_argument(
             "--shutdown-timeout",
             type=_seconds,
             help="seconds running tasks get after the first signal, then they are given back; default: no limit",
@@ -148,9 +163,21 @@ class Command(BaseCommand):
         )
         parser.add_argument("--heartbeat-file", help="touch this file every second while the worker lives")
 
+        parser.add_argument(
+            "--time-limit",
+            type=_limit,
+            help="seconds until a task is ended by force that has no time_limit of its own; default: no limit",
+        )
+        parser.add_argument(
+            "--soft-time-limit",
+            type=_limit,
+            help="seconds until SoftTimeLimitExceeded is raised in a task that has no soft_time_limit of its own; "
+            "default: no limit",
+        )
+
     def handle(self, *args: Any, **options: Any) -> None:
         """Exit status: 0 stopped or done, 1 cannot start, 2 wrong arguments, 4 stopped by force, 5 processes cannot work."""
-        configure(options["verbosity"])
+        configure(options["verbosity"], JsonFormatter() if options["log_format"] == "json" else TextFormatter())
         told = self._settings(options)
         try:
             status = self._run(told, options)
@@ -171,6 +198,10 @@ class Command(BaseCommand):
         concurrency = options["concurrency"]
         if concurrency and (options["processes"] or options["threads"] != 1):
             raise CommandError("--concurrency stands for --processes and --threads: give it or these, not both.")
+        try:
+            check_limits(options["soft_time_limit"], options["time_limit"], ("--soft-time-limit", "--time-limit"))
+        except OptionError as error:
+            raise CommandError(str(error)) from error
         if options["solo"]:
             self._refuse_beside_solo(options)
         reload = options["reload"]
@@ -189,6 +220,8 @@ class Command(BaseCommand):
             max_tasks=options["max_tasks"],
             name=options["name"] or f"{socket.gethostname()}-{os.getpid()}",
             shutdown_timeout=options["shutdown_timeout"],
+            soft_time_limit=options["soft_time_limit"],
+            time_limit=options["time_limit"],
             max_tasks_per_child=options["max_tasks_per_child"],
             max_memory_per_child=options["max_memory_per_child"],
             probe_host=options["probe_host"] or default_host(),
@@ -216,7 +249,7 @@ class Command(BaseCommand):
             self.check(tags=None, display_num_errors=False)
             if is_trial():
                 return 0
-            if options["verbosity"]:
+            if options["verbosity"] and options["log_format"] == "text":
                 self.stderr.write(banner(told, backends), ending="\n\n")
             if options["solo"]:
                 return run_solo(told, stops)
