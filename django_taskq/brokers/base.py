@@ -87,6 +87,10 @@ class Consumer(Protocol):
         """Make the descriptors quiet again; whether there was a hint."""
 
     @property
+    def is_connected(self) -> bool:
+        """Whether the broker is there, as far as is known; a database's own connection is its user's to watch."""
+
+    @property
     def trusted_for(self) -> float | None:
         """Seconds to rely on the descriptors between two looks; None where there are none."""
 

@@ -69,6 +69,11 @@ class DatabaseConsumer:
         return bool(self._wakeup.drain())
 
     @property
+    def is_connected(self) -> bool:
+        """There is no other broker than the database."""
+        return True
+
+    @property
     def trusted_for(self) -> float | None:
         """See ``Wakeup``."""
         return self._wakeup.trusted_for

@@ -44,11 +44,14 @@ from .kept_log import keep_lines
 from .lane import FastLane
 from .lease import Lease
 from .limits import Watch
+from .pulse import Pulse, Retirement
+from .recycle import Recycling, resident_memory
 from .replies import Replies
 from .reports import Key, Reports
 from .runner import Attempt
 from .settings import WorkerSettings
 from .slots import CoroutineSlots, ThreadSlots, Work
+from .stacks import show_stacks
 from .takeover import Predecessor, Takeover
 from .tally import count_end, count_lost
 from .unrecorded import Settler
@@ -57,7 +60,7 @@ from .writer import PATIENCE, Writer
 logger = logging.getLogger("django_taskq.worker")
 
 #: what the supervisor says over the pipe; its end of file means that the supervisor is gone
-DRAIN, NOW = b"d", b"n"
+DRAIN, NOW, QUIET, RESUME, STACKS = b"d", b"n", b"q", b"r", b"s"
 
 #: exit statuses of a process; REPLACED: a task that does not end has taken one of its slots
 STOPPED, BROKEN, GAVE_BACK, REPLACED = 0, 1, 4, 6
@@ -84,11 +87,17 @@ class WorkerProcess:
         budget: Budget | None = None,
         gauges: Sheet | None = None,
         predecessors: Sequence[Predecessor] = (),
+        pulse: Pulse | None = None,
+        tell: Callable[[], None] = lambda: None,
     ) -> None:
+        """``tell``: called when the pulse says something that the supervisor should hear at once."""
         self._settings = settings
         self._board = board
         self._gauges = gauges or Sheet()
         self._gauges.set_slots(settings.threads, settings.coroutines)
+        self._pulse = pulse or Pulse()
+        self._tell = tell
+        self._recycling = Recycling(settings.max_tasks_per_child, settings.max_memory_per_child)
         self._control: int | None = control
         self._predecessors = list(predecessors)
         #: all of this project's: a broker's queues may bring tasks of aliases that this worker was not told to serve
@@ -101,7 +110,9 @@ class WorkerProcess:
             by_database.setdefault(backend.database, []).append(backend)
         self._bell = Bell()
         self._replies = Replies(self._backends.__getitem__, self._ring)
-        self._lane = FastLane(self._replies, has_room=self._has_room, is_moving=self._is_moving, start=self._submit)
+        self._lane = FastLane(
+            self._replies, has_room=self._has_room, is_moving=self._is_moving, start=self._submit_directly
+        )
         #: a lane keeps to no order, and to no count
         self._has_lane = not settings.strict and budget is None
         self._consumers = open_consumers(served, settings, lambda: self._worker_id, self._lane)
@@ -134,16 +145,16 @@ class WorkerProcess:
         self._done: deque[tuple[Work, Outcome]] = deque()
         #: those that end without the I/O thread, which alone writes the sheet of counters
         self._uncounted: deque[tuple[Message, Outcome]] = deque()
-        self._sleeping = False
-        #: when the I/O thread looks up by itself (monotonic)
+        #: the I/O thread sleeps; deliveries wake it, too
+        self._sleeping = self._is_receptive = False
+        #: when it looks up by itself (monotonic)
         self._wakes_at = 0.0
-        #: deliveries wake the I/O thread, too
-        self._is_receptive = False
         self._reports = Reports()
         self._connected = False
         self._is_told_ready = self._is_told_stopping = False
         self._reconnect_pause = _RECONNECT
-        self._draining = False
+        #: nothing more is claimed: since this process is to end, to be succeeded, or since the supervisor said so
+        self._draining = self._retiring = self._quiet = False
         self._deadline: float | None = None
         self._status = STOPPED
         self._over = threading.Event()
@@ -210,11 +221,15 @@ class WorkerProcess:
         return (
             self._has_lane
             and self._connected
-            and not (self._draining or self._is_condemned)
-            and bool(self._places)
+            and not self._takes_none()
+            and self._recycling.room(len(self._places)) > 0
             and self._threads.is_empty()
             and len(self._held) - self._coroutines_held < self._settings.threads
         )
+
+    def _submit_directly(self, message: Message, on_told: Callable[[Work], None]) -> None:
+        self._recycling.took(1, time.monotonic())
+        self._submit(message, on_told)
 
     def _is_moving(self) -> bool:
         """For any thread. The I/O thread looks again in time, should a slot get stuck now."""
@@ -222,7 +237,7 @@ class WorkerProcess:
         return (
             self._has_lane
             and self._connected
-            and not (self._draining or self._is_condemned)
+            and not self._takes_none()
             and self._threads.is_empty()
             and now - self._threads.moved_at < HORIZON / 2
             and self._wakes_at < now + HORIZON
@@ -267,6 +282,7 @@ class WorkerProcess:
     def _step(self) -> None:
         """One turn: take outcomes, write ends, claim tasks; then sleep until something happens."""
         now = time.monotonic()
+        self._pulse.beat(now)
         self._tell_stopping()
         if self._deadline is not None and now >= self._deadline:
             self._give_back_everything()
@@ -293,6 +309,7 @@ class WorkerProcess:
             # Slots that have come free by the above.
             consumer.hand_over()
         self._pass_on_cancelled(now)
+        self._recycle(now)
         self._tend(now)
         if not self._claim(now) and not self._finished():
             self._sleep(now)
@@ -325,6 +342,9 @@ class WorkerProcess:
         return not self._threads.is_empty() and not self._draining
 
     def _collect(self, now: float) -> None:
+        ended = len(self._done) + len(self._uncounted)
+        if ended:
+            self._pulse.count(ended)
         while self._uncounted:
             message, outcome = self._uncounted.popleft()
             count_end(self._gauges, message, outcome, is_cancelled=False)
@@ -355,8 +375,31 @@ class WorkerProcess:
 
     def _tend(self, now: float) -> None:
         """Let the consumers know what could start, and do what is due with them."""
-        ahead = -1 if self._draining else self._intake.ahead(*self._slots_state(now))
+        ahead = -1 if self._takes_none() else self._intake.ahead(*self._slots_state(now))
         self._next_tending = min(consumer.tend(now, ahead) for consumer in self._consumers)
+        self._pulse.set_brokers(all(consumer.is_connected for consumer in self._consumers))
+
+    def _takes_none(self) -> bool:
+        """Whether no task is claimed, however many slots are free."""
+        return self._draining or self._retiring or self._quiet or self._is_condemned
+
+    def _recycle(self, now: float) -> None:
+        """Ask for a successor once this process has done enough."""
+        if self._draining or self._retiring:
+            return
+        reason = self._recycling.verdict(now, is_idle=not self._held)
+        if reason is Retirement.NONE:
+            return
+        self._retiring = True
+        # What waits here is given back, before it makes memory grow; of tasks none was claimed that may not run.
+        self._draining = reason is Retirement.MEMORY
+        if reason is Retirement.MEMORY:
+            why = f"uses {resident_memory() >> 20} MiB of memory"
+        else:
+            why = "has taken its number of tasks"
+        logger.info("This worker process %s; it is succeeded.", why, extra={"action": "process_retires"})
+        self._pulse.retire(reason)
+        self._tell()
 
     def _slots_state(self, now: float) -> tuple[int, int, float]:
         """Tasks held for threads and for coroutines, and for how long no thread slot came free."""
@@ -367,15 +410,19 @@ class WorkerProcess:
 
     def _claim(self, now: float) -> bool:
         """Claim what the slots can take; True when there is something to do at once."""
-        if self._draining or self._is_condemned:
-            return False
+        if self._takes_none():
+            if self._draining or self._is_condemned or not self._retiring or self._held:
+                return False
+            self._draining = True
+            return True
         state = self._slots_state(now)
         may_end = self._settings.burst and not self._held
         if may_end:
             # Whatever the last look found: what ran since may have enqueued more.
             self._intake.look_now()
         if self._intake.look_in(now, *state) == 0.0:
-            messages = self._intake.take(now, len(self._places), *state)
+            messages = self._intake.take(now, self._recycling.room(len(self._places)), *state)
+            self._recycling.took(len(messages), now)
             for message in messages:
                 self._submit(message)
             if messages:
@@ -438,6 +485,7 @@ class WorkerProcess:
                 self._forget(work)
             self._give_back(waiting)
             self._intake.gave_back(len(waiting))
+            self._recycling.gave_back(len(waiting))
             self._intake.look_now()
 
     def _database_of(self, key: Key) -> str | None:
@@ -465,7 +513,7 @@ class WorkerProcess:
         # From here on outcomes ring the bell; those that came before are looked for below.
         self._sleeping = True
         busy = self._is_busy()
-        look = None if self._draining else self._intake.look_in(now, *self._slots_state(now))
+        look = None if self._takes_none() else self._intake.look_in(now, *self._slots_state(now))
         self._is_receptive = look is not None
         waits = [
             self._writer.due_in(now, busy=busy),
@@ -476,6 +524,7 @@ class WorkerProcess:
             HORIZON if self._coroutines.is_blocked or not self._coroutines.is_empty() else None,
             0.0 if self._done and not busy else None,
             self._reports.due_in(now, is_idle=not self._held),
+            self._recycling.due_in(now),
             self._replies.due_in(now),
             None if self._deadline is None else self._deadline - now,
             self._next_tending - now,
@@ -505,7 +554,14 @@ class WorkerProcess:
             self._obey(os.read(self._control, 16))
 
     def _obey(self, words: bytes) -> None:
-        self._draining = True
+        if STACKS in words:
+            show_stacks(self._held.values(), self._coroutines.tasks())
+            self._pulse.showed_stacks()
+        if QUIET in words or RESUME in words:
+            self._quiet = words.rfind(QUIET) > words.rfind(RESUME)
+            self._intake.look_now()
+        if not words or DRAIN in words or NOW in words:
+            self._draining = True
         if not words:
             # The supervisor is gone: nobody would replace this process, or stop it.
             logger.warning("The supervisor is gone; this worker process ends.", extra={"action": "orphaned"})
@@ -532,7 +588,10 @@ class WorkerProcess:
                 self._takeover.take(lease.using, predecessor)
         self._predecessors = []
         self._connected = True
-        self._board.set_ready()
+        self._pulse.set_database(True)
+        if not self._board.is_ready:
+            self._board.set_ready()
+            self._tell()
         if not (self._is_told_ready or self._draining):
             self._is_told_ready = True
             announce(worker_ready, type(self), **self._picture())
@@ -549,6 +608,7 @@ class WorkerProcess:
             extra={"action": "database_failed"},
         )
         self._connected = False
+        self._pulse.set_database(False)
         for consumer in self._consumers:
             consumer.disconnect()
         for lease in self._leases:

@@ -20,6 +20,9 @@ class WorkerSettings:
     can start soon. ``burst``: end when nothing due is left. ``max_tasks``: end after
     that many in all. ``shutdown_timeout``: seconds that running tasks get to end, None: as long as they take.
     ``soft_time_limit``, ``time_limit``: seconds for tasks that have none of their own.
+    ``max_tasks_per_child``, ``max_memory_per_child`` (bytes): after which a process is replaced. ``probe_port``: None
+    answers no probes, 0 takes any port. ``heartbeat_file``: its age tells whether the worker lives. ``reload``: begin anew when
+    files of the code change.
     """
 
     backends: tuple[str, ...]
@@ -35,8 +38,23 @@ class WorkerSettings:
     shutdown_timeout: float | None = None
     soft_time_limit: float | None = None
     time_limit: float | None = None
+    max_tasks_per_child: int | None = None
+    max_memory_per_child: int | None = None
+    probe_host: str = "127.0.0.1"
+    probe_port: int | None = None
+    heartbeat_file: str | None = None
+    reload: bool = False
 
     @property
     def slots(self) -> int:
         """Tasks that can run at once in one process."""
         return self.threads + self.coroutines
+
+    @property
+    def has_early_successors(self) -> bool:
+        """Whether the next process starts while the last one still ends its tasks.
+
+        Not where each process runs one task at a time: there a retiring one has no slot free, and whoever asked for so
+        many at once gets no more.
+        """
+        return self.threads > 1 or self.coroutines > 0

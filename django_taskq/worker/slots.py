@@ -188,6 +188,10 @@ class CoroutineSlots:
         except IndexError:
             return taken
 
+    def tasks(self) -> list[asyncio.Task[None]]:
+        """What runs on the loop; for somebody who looks on, from any thread."""
+        return list(self._running.copy())
+
     def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         asyncio.set_event_loop(loop)
         while True:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from django.db import connection
 
 from tests.acceptance.load import CAUGHT_UP, Load, broker
 from tests.acceptance.project import Project
-from tests.acceptance.workers import Gate, ended, lines, start_worker, wait_until_done
+from tests.acceptance.workers import Gate, ended, lines, start_worker, states, wait_until_done
 from tests.servers import PostgresServer, RabbitMQServer, TCPProxy
 from tests.taskapp import tasks
 from tests.waiting import wait_until
@@ -176,6 +177,27 @@ def test_tasks_longer_than_the_consumer_timeout_run_once(
     wait_until(lambda: private_rabbitmq.queue_info()[QUEUE].messages == 0, what="everything to be acked")
     assert sorted(map(int, lines(trace))) == list(range(40)), "each once"
     assert "The broker failed" not in worker.text()
+
+
+def test_tasks_that_outlast_a_stop_by_many_heartbeats_run_once(
+    make_project: Callable[..., Project], private_rabbitmq: RabbitMQServer, tmp_path: Path
+) -> None:
+    heartbeat = max(round(LONG / 4), 2)
+    project = make_project(tasks=broker(private_rabbitmq.url(), heartbeat=heartbeat))
+    trace = str(tmp_path / "trace")
+    # Without a row a task is held by its delivery, and so by the connection.
+    for number, task in enumerate([tasks.mark_slowly, tasks.mark_slowly.using(record=False)] * 2):
+        task.enqueue(trace, str(number), LONG + 2.0)
+    stopping = start_worker(project, "--threads=2", processes=2)
+    wait_until(lambda: len(lines(trace)) == 4, what="all to start")
+    stopping.send(signal.SIGTERM)
+    stopping.wait_for("Stopping")
+    start_worker(project, "--threads=2", processes=2)
+    assert stopping.wait(LONG + 30.0) == 0, stopping.text()
+    assert "The broker failed" not in stopping.text()
+    wait_until(lambda: private_rabbitmq.queue_info()[QUEUE].messages == 0, what="everything to be acked")
+    assert sorted(lines(trace)) == ["0", "1", "2", "3"], "each once"
+    assert states() == {"SUCCESSFUL": 2}
 
 
 def test_long_tasks_leave_what_was_delivered_to_other_workers(

@@ -47,6 +47,9 @@ class Unreadable(Exception):
     __repr__ = __str__
 
 
+_HOARD: list[bytes] = []
+
+
 def leave(path: str, line: str) -> None:
     """Append a line to a file: a trace that no rollback and no lost database takes away."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -158,6 +161,22 @@ async def ahold(directory: str, name: str = "") -> str:
 async def ablock(directory: str, name: str = "") -> str:
     """Wait as `hold` does and let no other coroutine of the process run: what an `async def` should never do."""
     return hold.func(directory, name)  # type: ignore[no-any-return]  # untyped upstream
+
+
+@task
+def hoard(path: str, line: str, size: int) -> int:
+    """Take memory and keep it for as long as the process lives."""
+    _HOARD.append(b"x" * size)
+    leave(path, f"{line} {os.getpid()}")
+    return os.getpid()
+
+
+@task
+def debugged() -> int:
+    """Stop in the debugger."""
+    answer = 0
+    breakpoint()  # noqa: T100  # what the test is about
+    return answer
 
 
 @task

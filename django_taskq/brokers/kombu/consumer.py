@@ -456,6 +456,11 @@ class KombuConsumer:
         return self.has_news()
 
     @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection to the broker."""
+        return self._link is not None and self._link.is_connected
+
+    @property
     def trusted_for(self) -> float | None:
         """Deliveries always ring."""
         return _LOOK_FOR_QUEUES

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import socket
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from ...aliases import taskq_backends
@@ -21,9 +23,15 @@ from ...exceptions import MAX_DELAY, OptionError
 from ...monitoring.logging import JsonFormatter, TextFormatter
 from ...worker.banner import banner
 from ...worker.logs import configure
+from ...worker.probe import default_host
+from ...worker.reload import begin_anew, is_trial, wants_reload
 from ...worker.settings import DEFAULT_COROUTINES, WorkerSettings
+from ...worker.solo import run_solo
 from ...worker.startup import CannotStart, check_database, import_tasks, wait_for_database
 from ...worker.supervisor import Supervisor
+
+#: bytes; no Python process with Django is smaller
+_LEAST_MEMORY = 16 * 1024**2
 
 
 def _positive(text: str) -> int:
@@ -53,6 +61,20 @@ def _limit(text: str) -> float:
     if not 0 < seconds <= MAX_DELAY:
         raise argparse.ArgumentTypeError(f"{text!r}: give seconds above 0.")
     return seconds
+
+
+def _size(text: str) -> int:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT])(?:i?B)?", text.strip(), re.IGNORECASE)
+    size = int(float(match[1]) * 1024 ** ("KMGT".index(match[2].upper()) + 1)) if match else 0
+    if size < _LEAST_MEMORY:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a size with its unit, such as 300M or 1.5G, from 16M up.")
+    return size
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a port, 0 to 65535.")
+    return int(text)
 
 
 def _queues(text: str) -> QueueSelection:
@@ -117,6 +139,29 @@ class Command(BaseCommand):
             type=_seconds,
             help="seconds running tasks get after the first signal, then they are given back; default: no limit",
         )
+        parser.add_argument(
+            "--max-tasks-per-child", type=_positive, help="replace a process after this many tasks (less up to a tenth)"
+        )
+        parser.add_argument(
+            "--max-memory-per-child",
+            type=_size,
+            help="replace a process that uses more (less up to a tenth), e.g. 300M",
+        )
+        parser.add_argument("--probe-port", type=_port, help="answer /live, /ready and /metrics over HTTP on this port")
+        parser.add_argument(
+            "--probe-host",
+            default="",
+            help="the address for --probe-port; default: 127.0.0.1, inside Kubernetes every interface",
+        )
+        parser.add_argument(
+            "--reload",
+            action=argparse.BooleanOptionalAction,
+            help="begin anew when code changes; default: with DEBUG on a terminal",
+        )
+        parser.add_argument(
+            "--solo", action="store_true", help="one process, one task at a time, on its main thread: for a debugger"
+        )
+        parser.add_argument("--heartbeat-file", help="touch this file every second while the worker lives")
 
         parser.add_argument(
             "--time-limit",
@@ -133,9 +178,9 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Exit status: 0 stopped or done, 1 cannot start, 2 wrong arguments, 4 stopped by force, 5 processes cannot work."""
         configure(options["verbosity"], JsonFormatter() if options["log_format"] == "json" else TextFormatter())
-        settings = self._settings(options)
+        told = self._settings(options)
         try:
-            status = self._run(settings, options)
+            status = self._run(told, options)
         except (CannotStart, OptionsError) as error:
             raise CommandError(str(error)) from error
         if status:
@@ -157,13 +202,19 @@ class Command(BaseCommand):
             check_limits(options["soft_time_limit"], options["time_limit"], ("--soft-time-limit", "--time-limit"))
         except OptionError as error:
             raise CommandError(str(error)) from error
+        if options["solo"]:
+            self._refuse_beside_solo(options)
+        reload = options["reload"]
+        if reload is None:
+            is_short = options["burst"] or options["max_tasks"] or options["solo"]
+            reload = wants_reload(debug=settings.DEBUG) and not is_short
         return WorkerSettings(
             backends=tuple(dict.fromkeys(chosen)),
             queues=options["queues"],
-            processes=concurrency or options["processes"] or _cpus(),
+            processes=1 if options["solo"] else concurrency or options["processes"] or _cpus(),
             threads=options["threads"],
-            coroutines=0 if concurrency else options["coroutines"],
-            strict=concurrency == 1,
+            coroutines=0 if concurrency or options["solo"] else options["coroutines"],
+            strict=concurrency == 1 or options["solo"],
             prefetch=options["prefetch"],
             burst=options["burst"],
             max_tasks=options["max_tasks"],
@@ -171,21 +222,47 @@ class Command(BaseCommand):
             shutdown_timeout=options["shutdown_timeout"],
             soft_time_limit=options["soft_time_limit"],
             time_limit=options["time_limit"],
+            max_tasks_per_child=options["max_tasks_per_child"],
+            max_memory_per_child=options["max_memory_per_child"],
+            probe_host=options["probe_host"] or default_host(),
+            probe_port=options["probe_port"],
+            heartbeat_file=options["heartbeat_file"],
+            reload=reload,
         )
 
-    def _run(self, settings: WorkerSettings, options: dict[str, Any]) -> int:
+    def _refuse_beside_solo(self, options: dict[str, Any]) -> None:
+        names = ("processes", "concurrency", "max_tasks_per_child", "max_memory_per_child", "probe_port")
+        given = [name for name in (*names, "heartbeat_file", "shutdown_timeout", "reload") if options[name] is not None]
+        if given or options["threads"] != 1:
+            name = (given or ["threads"])[0].replace("_", "-")
+            raise CommandError(f"--solo is one process that runs one task at a time; it has no --{name}.")
+
+    def _run(self, told: WorkerSettings, options: dict[str, Any]) -> int:
         stops: list[int] = []
         with self._signals_into(stops):
-            backends = [backend for backend in taskq_backends() if backend.alias in settings.backends]
+            backends = [backend for backend in taskq_backends() if backend.alias in told.backends]
             import_tasks([name for backend in backends for name in backend.config.imports])
             for using in dict.fromkeys(backend.database for backend in backends):
                 if not wait_for_database(using, lambda: bool(stops)):
                     return 0
                 check_database(using)
             self.check(tags=None, display_num_errors=False)
+            if is_trial():
+                return 0
             if options["verbosity"] and options["log_format"] == "text":
-                self.stderr.write(banner(settings, backends), ending="\n\n")
-            return Supervisor(settings).run(stops)
+                self.stderr.write(banner(told, backends), ending="\n\n")
+            if options["solo"]:
+                return run_solo(told, stops)
+            on_terminal = sys.stdin is not None and sys.stdin.isatty()
+            supervisor = Supervisor(
+                told,
+                hang_up_stops=on_terminal or not self._called_from_command_line,  # type: ignore[attr-defined]  # see below
+                stale_after=2 * max(backend.config.lease for backend in backends),
+            )
+            status = supervisor.run(stops)
+            if supervisor.is_reloading:
+                begin_anew()
+            return status
 
     @contextmanager
     def _signals_into(self, stops: list[int]) -> Iterator[None]:

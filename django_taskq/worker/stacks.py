@@ -1,0 +1,46 @@
+"""What a process is doing right now: the tasks that run, and the stacks of its threads and coroutines."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from .slots import Work
+
+logger = logging.getLogger("django_taskq.worker")
+
+
+def show_stacks(held: Collection[Work], coroutines: Collection[asyncio.Task[None]]) -> None:
+    """Log them in one record. It was asked for, so it is shown whatever is logged otherwise."""
+    logger.warning("%s", "\n".join(_lines(list(held), coroutines)), extra={"action": "stacks"})
+
+
+def _lines(held: Collection[Work], coroutines: Collection[asyncio.Task[None]]) -> Iterator[str]:
+    now = time.monotonic()
+    running = [work for work in held if work.started]
+    yield f"Running tasks: {len(running)}; claimed beside: {len(held) - len(running)}."
+    for work in running:
+        yield f"  {work.message.name} id={work.message.id} for {now - work.started:.1f} s"
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    for ident, frame in sys._current_frames().items():  # noqa: SLF001  # the only way, and documented
+        yield f"Thread {names.get(ident, ident)}:"
+        yield "".join(traceback.format_stack(frame)).rstrip()
+    for task in coroutines:
+        yield f"Coroutine {_label(task)}:"
+        coroutine: Any = task.get_coro()
+        # A suspended coroutine has no stack of its own but the chain of those that it awaits.
+        while (suspended := getattr(coroutine, "cr_frame", None)) is not None:
+            yield "".join(traceback.format_stack(suspended, limit=1)).rstrip()
+            coroutine = coroutine.cr_await
+
+
+def _label(task: asyncio.Task[None]) -> str:
+    frame = getattr(task.get_coro(), "cr_frame", None)
+    work = None if frame is None else frame.f_locals.get("work")
+    return f"of {work.message.name} id={work.message.id}" if isinstance(work, Work) else task.get_name()
