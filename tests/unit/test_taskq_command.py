@@ -202,6 +202,7 @@ def test_manifests_start_this_project(monkeypatch: pytest.MonkeyPatch, tmp_path:
         "{path: /live, port: probe}",
         "{path: /ready, port: probe}",
         '"--probe-port=9000"',
+        '"--processes=2"',
         "containerPort: 9000",
     ):
         assert line in deployment

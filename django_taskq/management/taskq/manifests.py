@@ -25,6 +25,7 @@ Wants=network-online.target
 
 [Service]
 Type=notify
+NotifyAccess=main
 User={user}
 WorkingDirectory={directory}
 Environment=DJANGO_SETTINGS_MODULE={settings}
@@ -32,8 +33,11 @@ ExecStart={command}
 ExecReload=/bin/kill -HUP $MAINPID
 KillSignal=SIGTERM
 KillMode=mixed
+# A worker waits for its database as long as it takes.
+TimeoutStartSec=infinity
 TimeoutStopSec={grace}
-WatchdogSec=30
+# Not shorter than a start takes, since a reload is one.
+WatchdogSec=120
 Restart=on-failure
 RestartSec=2
 
@@ -79,13 +83,16 @@ spec:
 """
 
 
-def _add_common(parser: CommandParser) -> None:
+def _add_common(parser: CommandParser, flags: str = "") -> None:
     parser.add_argument("--name", default="taskq-worker", metavar="NAME", help="what it is called (%(default)s)")
     parser.add_argument(
         "--grace", type=int, default=60, metavar="SECONDS", help="running tasks get to end at a stop (%(default)s)"
     )
     parser.add_argument(
-        "--flags", default="", metavar="FLAGS", help='flags of the worker, in one argument: --flags="--queues=mail"'
+        "--flags",
+        default=flags,
+        metavar="FLAGS",
+        help='flags of the worker, in one argument: --flags="--queues=mail"; default: "%(default)s"',
     )
 
 
@@ -95,7 +102,8 @@ def _add_systemd(parser: CommandParser) -> None:
 
 
 def _add_k8s(parser: CommandParser) -> None:
-    _add_common(parser)
+    # Else there would be one per CPU of the node, whatever the container may use.
+    _add_common(parser, "--processes=2")
     parser.add_argument("--image", default="CHANGE-ME:latest", metavar="IMAGE", help="the container's (%(default)s)")
     parser.add_argument("--replicas", type=int, default=2, metavar="N", help="pods (%(default)s)")
     parser.add_argument("--probe-port", type=int, default=8099, metavar="PORT", help="for probes (%(default)s)")
