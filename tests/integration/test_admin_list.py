@@ -335,6 +335,8 @@ def test_only_the_permission_to_view_exists() -> None:
     permissions = Permission.objects.filter(content_type__app_label="django_taskq")
     assert sorted(permissions.values_list("codename", flat=True)) == [
         "view_keeperrecord",
+        "view_orderrecord",
+        "view_pauserecord",
         "view_taskrecord",
         "view_workerrecord",
     ]
