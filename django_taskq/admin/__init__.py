@@ -4,7 +4,8 @@ Imported by Django's ``autodiscover`` alone, so only where ``django.contrib.admi
 Classes here translate; what a page costs must not grow with the number of rows.
 """
 
+from .control import PauseRecordAdmin
 from .tasks import TaskRecordAdmin
 from .workers import WorkerRecordAdmin
 
-__all__ = ["TaskRecordAdmin", "WorkerRecordAdmin"]
+__all__ = ["PauseRecordAdmin", "TaskRecordAdmin", "WorkerRecordAdmin"]

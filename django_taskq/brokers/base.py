@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from ..core.message import Message
+from ..core.paused import Paused
 from ..core.states import State
 from ..core.wire import Call
 
@@ -98,6 +99,13 @@ class Consumer(Protocol):
     def settles_in(self) -> float:
         """Seconds until what a hint tells of can be received at the latest."""
 
+    @property
+    def hears_words(self) -> bool:
+        """Whether its hints tell, too, that workers are told something (``wakeup.WORD_CHANNEL``)."""
+
+    def pause(self, paused: Paused) -> None:
+        """Give nothing of this from now on, and leave it where it is."""
+
     def is_drained(self) -> bool:
         """Whether nothing waits at the broker in the queues that this consumer receives from."""
 
@@ -124,8 +132,11 @@ class Lane(Protocol):
 class Rows(Protocol):
     """The rows, as a broker that delivers references needs them. Raises the database's errors."""
 
-    def claim(self, ids: Sequence[str], names: Collection[str], wanted: bool) -> list[Message]:
-        """Claim those of these tasks that are READY, and by name what ``Consumer.receive`` says."""
+    def claim(self, ids: Sequence[str], names: Collection[str], wanted: bool, paused: Paused) -> list[Message]:
+        """Claim those of these tasks that are READY and not paused, and by name what ``Consumer.receive`` says."""
+
+    def put_off(self, ids: Sequence[str], paused: Paused) -> set[str]:
+        """Have the broker told anew, after the pause, of those of these tasks that are paused; gives their ids."""
 
     def states(self, ids: Sequence[str]) -> Mapping[str, tuple[State, bool]]:
         """The state of each task that exists, and whether it has expired."""

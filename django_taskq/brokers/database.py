@@ -2,34 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from django.db import connections
 
 from ..core.message import Message
+from ..core.paused import NOTHING_PAUSED, Paused
 from ..core.queues import QueueSelection
 from ..core.states import State
 from ..database import tune_worker_connection
 from ..models import TaskRecord
 from ..transitions.claim import Lanes, claim, claim_named, queue_names
-from ..wakeup import READY_CHANNEL, PollWakeup, Wakeup, open_wakeup
+from ..wakeup import READY_CHANNEL, WORD_CHANNEL, PollWakeup, Wakeup, open_wakeup
 from .base import QueueFacts
 
 
 class DatabaseConsumer:
     """Claims the tasks of some backends that share one database; see ``Consumer``."""
 
-    def __init__(self, using: str, backends: Sequence[str], queues: QueueSelection, worker_id: str) -> None:
+    def __init__(
+        self,
+        using: str,
+        backends: Sequence[str],
+        queues: QueueSelection,
+        worker_id: str,
+        *,
+        called: Callable[[float], None] = lambda settles_in: None,
+    ) -> None:
+        """``called``: with each hint that workers may have been told something, and when that can be seen (seconds)."""
         self.using = using
         self.backends = tuple(backends)
         self.queues = queues
         self.worker_id = worker_id
+        self._called = called
+        self._paused = NOTHING_PAUSED
         self._wakeup: Wakeup = PollWakeup()
 
     def open(self) -> None:
         """Connect, and listen for rows."""
         tune_worker_connection(connections[self.using])
-        self._wakeup = open_wakeup(self.using, [READY_CHANNEL])
+        self._wakeup = open_wakeup(self.using, [READY_CHANNEL, WORD_CHANNEL])
 
     def disconnect(self) -> None:
         """Give the connection back."""
@@ -66,7 +78,19 @@ class DatabaseConsumer:
 
     def drain_hints(self) -> bool:
         """Take the hints that are there."""
-        return bool(self._wakeup.drain())
+        hints = self._wakeup.drain()
+        if any(hint.channel in {WORD_CHANNEL, ""} for hint in hints):
+            self._called(self._wakeup.settles_in)
+        return bool(hints)
+
+    @property
+    def hears_words(self) -> bool:
+        """Where there are hints."""
+        return self._wakeup.trusted_for is not None
+
+    def pause(self, paused: Paused) -> None:
+        """From the next claim on."""
+        self._paused = paused
 
     @property
     def is_connected(self) -> bool:
@@ -119,11 +143,19 @@ class DatabaseConsumer:
         }
 
     def _lanes(self) -> Lanes:
-        if self.queues.is_everything:
-            return Lanes(self.backends)
-        exact = self.queues.exact
-        if exact is None:
-            # New queues may turn up at any time; which exist is one hop per queue through an index.
-            found = dict.fromkeys(name for backend in self.backends for name in queue_names(self.using, backend))
-            exact = tuple(self.queues.of(found))
-        return Lanes(self.backends if exact else (), exact)
+        return open_lanes(self.using, self.backends, self.queues, self._paused)
+
+
+def open_lanes(using: str, backends: tuple[str, ...], queues: QueueSelection, paused: Paused) -> Lanes:
+    """The lanes in which a worker of these queues may claim."""
+    names = tuple(paused.tasks)
+    if queues.is_everything and not paused.queues:
+        return Lanes(backends, paused=names)
+    exact = queues.exact
+    if exact is None:
+        # New queues may turn up at any time; which exist is one hop per queue through an index.
+        found = dict.fromkeys(name for backend in backends for name in queue_names(using, backend))
+        exact = tuple(queues.of(found))
+    if paused.queues:
+        exact = tuple(name for name in exact if name not in paused.queues)
+    return Lanes(backends if exact else (), exact, names)

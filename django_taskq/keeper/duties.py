@@ -12,6 +12,7 @@ from ..announcements import announce_lost
 from ..backend import TaskqBackend
 from ..retention import Rounds, plan
 from ..transitions import workers
+from ..transitions.control import forget_orders
 from ..transitions.due import any_overdue, expire_overdue, promote_due, seconds_to_next
 
 logger = logging.getLogger("django_taskq.keeper")
@@ -30,6 +31,8 @@ _RESCUE = 5.0
 _GRACE, _GRACE_BEYOND = 8.0, 2.0
 #: seconds between two prunings, and the batches and rows of one, so that it never holds up the other duties
 _PRUNE, _PRUNE_BATCHES, _PRUNE_ROWS = 60.0, 10, 1_000
+#: seconds between two looks for orders that nobody waits for any more
+_FORGET = 60.0
 
 
 def promote(using: str, longest: float) -> Duty:
@@ -94,5 +97,15 @@ def prune(backends: Sequence[TaskqBackend]) -> Duty:
         if batches:
             logger.info("Deleted %d old tasks.", sum(batches), extra={"action": "pruned"})
         return 1.0 if len(batches) == _PRUNE_BATCHES else _PRUNE
+
+    return duty
+
+
+def forget(using: str) -> Duty:
+    """Delete orders to workers that nobody waits for any more, or that were given to workers which are gone."""
+
+    def duty(now: float) -> float:
+        forget_orders(using)
+        return _FORGET
 
     return duty

@@ -15,7 +15,7 @@ from ..aliases import backends_on
 from ..backend import TaskqBackend
 from ..database import tune_worker_connection
 from ..wakeup import DUE_CHANNEL, READY_CHANNEL, Wakeup, open_wakeup, settling_pause
-from .duties import Duty, expire, promote, prune, rescue
+from .duties import Duty, expire, forget, promote, prune, rescue
 from .outbox import Outbox
 from .stores import sweep_stores
 
@@ -93,6 +93,7 @@ class Keeper:
                 expire(self._using),
                 rescue(self._using, lease),
                 prune(self._backends),
+                forget(self._using),
                 sweep_stores(self._backends),
             ),
             0.0,

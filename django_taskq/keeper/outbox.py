@@ -12,6 +12,8 @@ from collections.abc import Sequence
 
 from ..backend import TaskqBackend
 from ..brokers.kombu.prefetch import MOST
+from ..core.paused import NOTHING_PAUSED
+from ..models import PauseRecord
 from ..publication import publish_rows
 from ..transitions.outbox import (
     Unpublished,
@@ -47,6 +49,7 @@ class Outbox:
     def __init__(self, using: str, backends: Sequence[TaskqBackend]) -> None:
         self._using = using
         self._backends = {backend.alias: backend for backend in backends}
+        self._paused = NOTHING_PAUSED
         self._search_at = 0.0
         self._adopt_at = 0.0
 
@@ -54,6 +57,8 @@ class Outbox:
         """Publish; gives the seconds to the next look."""
         if now >= self._adopt_at and self._adopt():
             self._adopt_at = now + _ADOPTION
+        # Tasks that are paused by their name wait here, and those of paused queues at their broker, where nobody looks.
+        self._paused = PauseRecord.objects.using(self._using).paused()
         # Each by itself: what waits for a broker that is down must not keep others' tasks from theirs.
         pause = min(self._publish_new(backend) for backend in self._backends.values())
         if now >= self._search_at:
@@ -71,7 +76,8 @@ class Outbox:
         after: str | None = None
         for _ in range(_BURSTS):
             # While the broker is down one task is enough to notice that it is back.
-            rows = unpublished(self._using, backend.alias, _BURST if backend.publisher.is_up else 1, after)
+            limit = _BURST if backend.publisher.is_up else 1
+            rows = unpublished(self._using, backend.alias, limit, after, paused=self._paused.tasks)
             if not rows:
                 return _LOOK
             if self._publish(backend, rows) < len(rows):
@@ -90,7 +96,11 @@ class Outbox:
         """Compare what should wait at the brokers with what does."""
         waiting = waiting_since(self._using, self._backends, _GRACE)
         for alias, backend in self._backends.items():
-            counts = {queue: count for (one, queue), count in waiting.items() if one == alias}
+            counts = {
+                queue: count
+                for (one, queue), count in waiting.items()
+                if one == alias and queue not in self._paused.queues
+            }
             if counts and backend.publisher.is_up:
                 self._restore(backend, counts)
 

@@ -13,6 +13,40 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.CreateModel(
+            name='OrderRecord',
+            fields=[
+                ('id', models.BigAutoField(primary_key=True, serialize=False, verbose_name='id')),
+                ('worker_id', models.CharField(max_length=128, verbose_name='worker')),
+                ('verb', models.CharField(max_length=16, verbose_name='verb')),
+                ('made_at', django_taskq.models.fields.InstantField(verbose_name='made')),
+                ('answered_at', django_taskq.models.fields.InstantField(blank=True, null=True, verbose_name='answered')),
+                ('answer', models.TextField(blank=True, default='', verbose_name='answer')),
+            ],
+            options={
+                'verbose_name': 'order',
+                'verbose_name_plural': 'orders',
+                'db_table': 'django_taskq_order',
+                'default_permissions': ('view',),
+            },
+        ),
+        migrations.CreateModel(
+            name='PauseRecord',
+            fields=[
+                ('id', models.BigAutoField(primary_key=True, serialize=False, verbose_name='id')),
+                ('kind', models.CharField(choices=[('queue', 'Queue'), ('task', 'Task')], max_length=8, verbose_name='kind')),
+                ('name', django_taskq.models.fields.NameField(max_length=255, verbose_name='name')),
+                ('paused_at', django_taskq.models.fields.InstantField(verbose_name='paused')),
+                ('paused_by', models.CharField(blank=True, default='', max_length=150, verbose_name='paused by')),
+            ],
+            options={
+                'verbose_name': 'pause',
+                'verbose_name_plural': 'pauses',
+                'db_table': 'django_taskq_pause',
+                'default_permissions': ('view',),
+                'constraints': [models.UniqueConstraint(fields=('kind', 'name'), name='taskq_pause_once')],
+            },
+        ),
+        migrations.CreateModel(
             name='KeeperRecord',
             fields=[
                 ('name', models.CharField(max_length=32, primary_key=True, serialize=False, verbose_name='name')),

@@ -11,9 +11,11 @@ from django.db import DatabaseError, connections
 
 from ..aliases import taskq_backends
 from ..backend import TaskqBackend
+from ..brokers.database import open_lanes
 from ..core.message import Message
 from ..core.outcome import Outcome
-from ..models import TaskRecord, WorkerRecord
+from ..core.queues import QueueSelection
+from ..models import PauseRecord, TaskRecord, WorkerRecord
 from ..transitions import workers
 from ..transitions.claim import Lanes, claim
 from ..transitions.due import expire_overdue, promote_due
@@ -28,7 +30,7 @@ def run_tasks(*, backend: str | None = None, queues: tuple[str, ...] | None = No
 
     Claims, runs and finishes as a worker does, with the same signals and log lines, but in this thread
     and on its connection: tasks that were enqueued inside an open transaction (``TestCase``) run, too.
-    A task that breaks the transaction costs its own changes only. What is due later does not run.
+    A task that breaks the transaction costs its own changes only. What is due later, or paused, does not run.
 
     ``backend``: only this alias. ``queues``: only these. ``limit``: raises ``RuntimeError`` beyond, since
     tasks that enqueue each other would never end.
@@ -53,7 +55,10 @@ def _run_one(backend: TaskqBackend, queues: tuple[str, ...] | None, worker_id: s
     using = backend.database
     expire_overdue(using)
     promote_due(using)
-    messages = claim(using, Lanes((backend.alias,), queues), 1, worker_id)
+    selection = QueueSelection(include=queues or ())
+    paused = PauseRecord.objects.using(using).paused()
+    lanes = open_lanes(using, (backend.alias,), selection, paused) if paused else Lanes((backend.alias,), queues)
+    messages = claim(using, lanes, 1, worker_id)
     for message in messages:
         finish(using, [end_of(message, _run(_attempt(backend, message), using), worker_id)])
     return len(messages)

@@ -11,6 +11,7 @@ from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..core.message import Message
+from ..core.paused import NOTHING_PAUSED, Paused
 from ..core.states import State
 from ..database import Now, id_param, moment_reader, read_id, retry_conflicts, sqlite_now, sqlite_text
 from ..models import TaskRecord
@@ -42,10 +43,11 @@ _WINDOW = 500
 
 @dataclass(frozen=True, slots=True)
 class Lanes:
-    """What a claim may take: tasks of these backends, in these queues or (None) in any."""
+    """What a claim may take: tasks of these backends, in these queues or (None) in any, but none of ``paused`` names."""
 
     backends: tuple[str, ...]
     queues: tuple[str, ...] | None = None
+    paused: tuple[str, ...] = ()
 
     def pairs(self) -> list[tuple[str, str | None]]:
         """One index range each."""
@@ -79,6 +81,8 @@ def claim(using: str, lanes: Lanes, limit: int, worker_id: str) -> list[Message]
             else _Source("state = 'READY' AND backend = %s AND queue_name = %s", (backend, queue))
             for backend, queue in pairs
         ]
+    if lanes.paused:
+        sources = [_but(source, "name", lanes.paused) for source in sources]
     return _claim(using, sources, limit, worker_id)
 
 
@@ -94,17 +98,20 @@ def claim_named(
     with connection.cursor() as cursor:
         for backend, queue in lanes.pairs():
             by_queue = "" if queue is None else "AND queue_name = %s "
+            by_name = f"AND name NOT IN ({', '.join(['%s'] * len(lanes.paused))}) " if lanes.paused else ""
             cursor.execute(
-                f"SELECT id, name FROM {_TABLE} WHERE state = 'READY' AND backend = %s {by_queue}"
+                f"SELECT id, name FROM {_TABLE} WHERE state = 'READY' AND backend = %s {by_queue}{by_name}"
                 f"{_ORDER} LIMIT {_WINDOW:d}",
-                [backend] if queue is None else [backend, queue],
+                [*([backend] if queue is None else [backend, queue]), *lanes.paused],
             )
             ids += [read_id(row[0]) for row in cursor.fetchall() if (row[1] in names) is wanted]
     return _claim(using, [_by_id(connection, ids)], limit, worker_id) if ids else []
 
 
-def claim_ids(using: str, ids: Sequence[str], worker_id: str, *, backends: Collection[str]) -> list[Message]:
-    """Take those of these tasks that are READY, not expired and of these backends; see :func:`claim`.
+def claim_ids(
+    using: str, ids: Sequence[str], worker_id: str, *, backends: Collection[str], paused: Paused = NOTHING_PAUSED
+) -> list[Message]:
+    """Take those of these tasks that are READY, not expired, not ``paused`` and of these backends; see :func:`claim`.
 
     What a broker delivered: a task that is missing in the answer ran already, is running, was
     cancelled, never was, or is locked by somebody at the moment (see ``states_of``).
@@ -114,6 +121,10 @@ def claim_ids(using: str, ids: Sequence[str], worker_id: str, *, backends: Colle
     source = _by_id(connections[using], ids)
     marks = ", ".join(["%s"] * len(backends))
     source = replace(source, where=f"{source.where} AND backend IN ({marks})", params=(*source.params, *backends))
+    if paused.queues:
+        source = _but(source, "queue_name", paused.queues)
+    if paused.tasks:
+        source = _but(source, "name", paused.tasks)
     return _claim(using, [source], len(ids), worker_id)
 
 
@@ -157,6 +168,12 @@ def _by_id(connection: BaseDatabaseWrapper, ids: Sequence[str]) -> _Source:
     if connection.vendor == "sqlite":
         return _Source(f"id IN ({marks}) AND +state = 'READY'", params, is_sorted=True)
     return _Source(f"id IN ({marks}) AND state = 'READY'", params, hint="FORCE INDEX (PRIMARY) ", is_sorted=True)
+
+
+def _but(source: _Source, column: str, names: Collection[str]) -> _Source:
+    """Without these. Read from the rows, along the same index."""
+    marks = ", ".join(["%s"] * len(names))
+    return replace(source, where=f"{source.where} AND {column} NOT IN ({marks})", params=(*source.params, *names))
 
 
 def _claim(using: str, sources: list[_Source], limit: int, worker_id: str) -> list[Message]:

@@ -1,15 +1,27 @@
-"""What people do to tasks."""
+"""What people do to tasks: one, or many at once.
+
+Those for many take the ids of one batch, which is a transaction, and give how many rows were moved. Whoever moves
+a row first has it: the others' statements name the state it was in, and find it no more.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from typing import Any
 
 from django.db import transaction
+from django.db.models import Case, F, Value, When
 
 from ..core.states import FINAL, PENDING, State
-from ..database import Now, notify, retry_conflicts
-from ..models import TaskRecord
-from ..wakeup import DONE_CHANNEL
+from ..database import Now, as_project_time, database_now, notify, retry_conflicts
+from ..models import InstantField, TaskQuerySet, TaskRecord, WorkerRecord
+from ..models.task import NEVER_PUBLISHED
+from ..wakeup import DONE_CHANNEL, MAX_PAYLOAD, READY_CHANNEL
+from .finish import Held, release
+
+#: the ends from which there is a way back
+RETRIABLE = frozenset({State.FAILED, State.CANCELLED, State.EXPIRED})
 
 #: a row that moves between two looks is looked at again; it cannot keep moving for long
 _TRIES = 10
@@ -47,3 +59,127 @@ def cancel(using: str, task_id: str, *, on_ended: Callable[[], None] | None = No
         if found is None or found in FINAL:
             return False
     return False
+
+
+def cancel_waiting(
+    using: str, ids: Sequence[str], *, on_ended: Callable[[list[tuple[str, str]]], None] | None = None
+) -> int:
+    """Cancel those of these tasks that wait. ``on_ended`` gets their backends and ids after the commit."""
+    waiting = _rows(using, ids).filter(state__in=sorted(PENDING))
+    moment = as_project_time(database_now(using))
+
+    def cancel_them() -> int:
+        cancelled = waiting.update(state=State.CANCELLED, finished_at=moment, published_at=None, cancel_requested=True)
+        if cancelled and on_ended is not None:
+            # Ours since the update, and nobody else's end at that very microsecond.
+            rows = _rows(using, ids).filter(state=State.CANCELLED, finished_at=moment)
+            ended = [(backend, str(pk)) for backend, pk in rows.values_list("backend", "pk")]
+            transaction.on_commit(partial(on_ended, ended), using=using, robust=True)
+        return cancelled
+
+    return _move(using, cancel_them, DONE_CHANNEL, _payload(ids))
+
+
+def ask_running(using: str, ids: Sequence[str]) -> int:
+    """Ask those of these tasks to stop that run, and were not asked before."""
+    rows = _rows(using, ids).filter(state=State.RUNNING, cancel_requested=False)
+    return _move(using, lambda: rows.update(cancel_requested=True))
+
+
+def retry(using: str, ids: Sequence[str], *, published: Collection[str]) -> int:
+    """Let those of these tasks that ended without success run again: READY, for one more attempt.
+
+    What was counted and what went wrong before stays, but for the workers they cost. ``published``: backends whose
+    broker has to be told.
+    """
+    rows = _rows(using, ids).filter(state__in=sorted(RETRIABLE))
+    values: dict[str, Any] = {
+        "state": State.READY,
+        "losses": 0,
+        "cancel_requested": False,
+        "finished_at": None,
+        "result": None,
+        "progress": "",
+        "worker_id": "",
+        "published_at": _outbox(published),
+        # It ended; that its time was over does not end it again.
+        "expires_at": Case(
+            When(expires_at__lte=Now(), then=None), default=F("expires_at"), output_field=InstantField()
+        ),
+    }
+    return _move(using, lambda: rows.update(**values), READY_CHANNEL)
+
+
+def make_due(using: str, ids: Sequence[str]) -> int:
+    """Let those of these tasks that are due later run now."""
+    rows = _rows(using, ids).filter(state=State.SCHEDULED)
+    return _move(using, lambda: rows.update(state=State.READY), READY_CHANNEL)
+
+
+def publish_again(using: str, ids: Sequence[str]) -> int:
+    """Have the broker told once more of those of these tasks that are READY, where there is one."""
+    rows = _rows(using, ids).filter(state=State.READY, published_at__isnull=False)
+    return _move(using, lambda: rows.update(published_at=NEVER_PUBLISHED), READY_CHANNEL)
+
+
+def move(using: str, ids: Sequence[str], queue_name: str, *, published: Collection[str]) -> int:
+    """Put those of these tasks that are due, or due later, into another queue, where they are READY at once."""
+    rows = _rows(using, ids).filter(state__in=[State.READY, State.SCHEDULED])
+    values = {"state": State.READY, "queue_name": queue_name, "published_at": _outbox(published)}
+    return _move(using, lambda: rows.update(**values), READY_CHANNEL)
+
+
+def take_back(using: str, ids: Sequence[str]) -> int:
+    """Give back those of these tasks that run at a worker which is no more, as if never claimed.
+
+    Not those that may have had their effect and are not run twice (``acks_late=False``).
+    """
+    rows = _rows(using, ids).filter(state=State.RUNNING, acks_late=True).exclude(worker_id="")
+    # In this order: whoever claims has a row before, so that an owner found without one is gone.
+    found = list(rows.values_list("worker_id", "pk", "claim", "attempt", "worker_ids"))
+    owners = {worker_id for worker_id, *_ in found}
+    alive = set(WorkerRecord.objects.using(using).filter(pk__in=owners).values_list("pk", flat=True))
+    held = [
+        Held(str(pk), claim, attempt, worker_ids)
+        for worker_id, pk, claim, attempt, worker_ids in found
+        if worker_id not in alive
+    ]
+    return release(using, held) if held else 0
+
+
+def delete_waiting(using: str, ids: Sequence[str]) -> int:
+    """Delete those of these tasks that wait, as if they had never been."""
+    rows = _rows(using, ids).filter(state__in=sorted(PENDING))
+    # No signals, no cascades: nothing points at these rows.
+    return _move(using, lambda: rows._raw_delete(using), DONE_CHANNEL, _payload(ids))  # noqa: SLF001
+
+
+def _rows(using: str, ids: Sequence[str]) -> TaskQuerySet:
+    return TaskRecord.objects.using(using).filter(pk__in=ids)
+
+
+def _outbox(published: Collection[str]) -> Case:
+    """What ``published_at`` says of a task that is READY from now on, by its backend."""
+    return Case(
+        When(backend__in=list(published), then=Value(NEVER_PUBLISHED, output_field=InstantField())),
+        default=None,
+        output_field=InstantField(),
+    )
+
+
+def _move(using: str, work: Callable[[], int], channel: str = "", payload: str = "") -> int:
+    """One statement, and who is to hear of it."""
+
+    def carry_out() -> int:
+        with transaction.atomic(using=using, savepoint=False):
+            moved = work()
+            if moved and channel:
+                notify(using, channel, payload)
+        return moved
+
+    return retry_conflicts(using, carry_out)
+
+
+def _payload(ids: Sequence[str]) -> str:
+    payload = " ".join(ids)
+    return payload if len(payload) <= MAX_PAYLOAD else "*"

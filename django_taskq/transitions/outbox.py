@@ -11,8 +11,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from django.db.models import Count
+from django.db.models import Count, Q
 
+from ..core.paused import Paused
 from ..core.states import State
 from ..database import Now, retry_conflicts
 from ..models import TaskQuerySet, TaskRecord
@@ -32,9 +33,16 @@ class Unpublished:
     priority: int
 
 
-def unpublished(using: str, backend: str, limit: int, after: str | None = None) -> list[Unpublished]:
-    """Up to ``limit`` READY tasks that no broker was told of, the oldest first, or those that follow ``after``."""
+def unpublished(
+    using: str, backend: str, limit: int, after: str | None = None, *, paused: Collection[str] = ()
+) -> list[Unpublished]:
+    """Up to ``limit`` READY tasks that no broker was told of, the oldest first, or those that follow ``after``.
+
+    ``paused``: names of tasks that stay in the outbox.
+    """
     rows = _ready(using, [backend]).filter(published_at=NEVER_PUBLISHED)
+    if paused:
+        rows = rows.exclude(name__in=list(paused))
     if after is not None:
         rows = rows.filter(pk__gt=after)
     return _references(rows.order_by("pk"), limit)
@@ -60,6 +68,19 @@ def mark_published(using: str, ids: Sequence[str]) -> int:
 def mark_unpublished(using: str, ids: Sequence[str]) -> int:
     """The broker could not be told of these; gives how many of them still wait."""
     return _mark(using, ids, NEVER_PUBLISHED)
+
+
+def put_off(using: str, ids: Sequence[str], paused: Paused, *, backends: Collection[str]) -> set[str]:
+    """Put back in the outbox those of these tasks that are READY and paused, for the time after; gives their ids.
+
+    They may be forgotten at the broker once this is committed.
+    """
+    is_paused = Q(name__in=list(paused.tasks)) | Q(queue_name__in=list(paused.queues))
+    rows = _ready(using, backends).filter(is_paused, pk__in=ids)
+    found = [str(pk) for pk in rows.values_list("pk", flat=True)]
+    if found:
+        _mark(using, found, NEVER_PUBLISHED)
+    return set(found)
 
 
 def adopt(using: str, backends: Collection[str]) -> int:

@@ -11,7 +11,7 @@ from ..brokers.base import Consumer
 from ..core.queues import QueueSelection
 from ..core.states import State
 from ..keeper.outbox import Outbox
-from ..models import TaskRecord
+from ..models import PauseRecord, TaskRecord
 
 logger = logging.getLogger("django_taskq.worker")
 
@@ -62,5 +62,8 @@ class Remainder:
 
     def _has_rows(self, backend: TaskqBackend) -> bool:
         ready = TaskRecord.objects.using(backend.database).filter(state=State.READY, backend=backend.alias)
+        paused = PauseRecord.objects.using(backend.database).paused()
+        if paused:
+            ready = ready.exclude(name__in=list(paused.tasks)).exclude(queue_name__in=list(paused.queues))
         names = ready.order_by().values_list("queue_name", flat=True).distinct()
         return bool(self._queues.of(names))

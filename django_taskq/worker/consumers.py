@@ -18,8 +18,9 @@ def open_consumers(
     settings: WorkerSettings,
     worker_id: Callable[[], str],
     lane: Lane | None = None,
+    called: Callable[[float], None] = lambda settles_in: None,
 ) -> list[Consumer]:
-    """The consumers of these backends, not connected yet."""
+    """The consumers of these backends, not connected yet. ``called``: see ``DatabaseConsumer``."""
     by_database: dict[str, list[str]] = {}
     by_broker: dict[tuple[object, str], list[TaskqBackend]] = {}
     for backend in backends:
@@ -29,7 +30,8 @@ def open_consumers(
         else:
             by_database.setdefault(backend.database, []).append(backend.alias)
     consumers: list[Consumer] = [
-        DatabaseConsumer(using, aliases, settings.queues, worker_id()) for using, aliases in by_database.items()
+        DatabaseConsumer(using, aliases, settings.queues, worker_id(), called=called)
+        for using, aliases in by_database.items()
     ]
     return consumers + [_kombu_consumer(group, settings, worker_id, lane) for group in by_broker.values()]
 

@@ -46,12 +46,13 @@ from .lease import Lease
 from .limits import Watch
 from .pulse import Pulse, Retirement
 from .recycle import Recycling, resident_memory
+from .remote import Remote, Verb
 from .replies import Replies
 from .reports import Key, Reports
 from .runner import Attempt
 from .settings import WorkerSettings
 from .slots import CoroutineSlots, ThreadSlots, Work
-from .stacks import show_stacks
+from .stacks import facts_text, show_stacks, stacks_text
 from .takeover import Predecessor, Takeover
 from .tally import count_end, count_lost
 from .unrecorded import Settler
@@ -115,10 +116,18 @@ class WorkerProcess:
         )
         #: a lane keeps to no order, and to no count
         self._has_lane = not settings.strict and budget is None
-        self._consumers = open_consumers(served, settings, lambda: self._worker_id, self._lane)
+        self._consumers = open_consumers(served, settings, lambda: self._worker_id, self._lane, called=self._on_words)
         self._leases = [Lease(using, self._worker_id, backends, settings) for using, backends in by_database.items()]
-        poll_interval = min(backend.config.poll_interval for backend in served)
-        self._intake = Intake(self._consumers, settings, budget, poll_interval)
+        self._intake = Intake(
+            self._consumers, settings, budget, min(backend.config.poll_interval for backend in served)
+        )
+        self._remote = Remote(
+            list(by_database),
+            self._consumers,
+            answer=self._answer,
+            carry_out=self._carry_out,
+            changed=self._intake.look_now,
+        )
         self._writer = Writer(lambda alias: self._backends[alias].database, self._replies)
         self._settler = Settler(self._backends.__getitem__, self._replies)
         self._remainder = Remainder(served, self._consumers, settings.queues)
@@ -294,6 +303,7 @@ class WorkerProcess:
         if not all([lease.keep(now) for lease in self._leases]):  # noqa: C419  # each of them, also after a lost one
             self._declared_lost()
             return
+        self._remote.look(now, self._worker_id, is_listening=self._is_listening())
         self._collect(now)
         self._reports.pass_on(now, self._database_of)
         if self._writer.due_in(now, busy=self._is_busy()) == 0.0:
@@ -313,6 +323,38 @@ class WorkerProcess:
         self._tend(now)
         if not self._claim(now) and not self._finished():
             self._sleep(now)
+
+    def _on_words(self, settles_in: float) -> None:
+        self._remote.hint(settles_in)
+
+    def _is_listening(self) -> bool:
+        """Whether what a consumer hears wakes this thread; while slots are full, it may not."""
+        return not self._held and not self._takes_none()
+
+    def _answer(self, verb: Verb) -> str:
+        """What is said to an order."""
+        if verb == "stacks":
+            return stacks_text(self._held.values(), self._coroutines.tasks())
+        quiet = (self._quiet or verb == "drain") and verb != "resume"
+        return facts_text(
+            self._held.values(),
+            worker=self._worker_id,
+            since=self._remote.since.isoformat(),
+            quiet=quiet,
+            stopping=self._draining or verb == "stop",
+        )
+
+    def _carry_out(self, verb: Verb) -> None:
+        """Do what was ordered, once it is answered."""
+        if verb == "drain":
+            self._quiet = True
+        elif verb == "resume":
+            self._quiet = False
+            self._intake.look_now()
+        elif verb == "stop":
+            self._pulse.ask_to_stop()
+            self._draining = True
+            self._tell()
 
     def _tell_stopping(self) -> None:
         if self._draining and self._is_told_ready and not self._is_told_stopping:
@@ -525,6 +567,7 @@ class WorkerProcess:
             0.0 if self._done and not busy else None,
             self._reports.due_in(now, is_idle=not self._held),
             self._recycling.due_in(now),
+            self._remote.due_in(now, is_listening=self._is_listening()),
             self._replies.due_in(now),
             None if self._deadline is None else self._deadline - now,
             self._next_tending - now,
@@ -587,6 +630,9 @@ class WorkerProcess:
             for predecessor in self._predecessors:
                 self._takeover.take(lease.using, predecessor)
         self._predecessors = []
+        # Before anything is claimed: what was paused stays so for new workers.
+        self._remote.begin_anew()
+        self._remote.look(time.monotonic(), self._worker_id, is_listening=False)
         self._connected = True
         self._pulse.set_database(True)
         if not self._board.is_ready:

@@ -14,7 +14,7 @@ from enum import IntEnum
 
 #: when the I/O thread last turned (monotonic); tasks that have ended; reports of stacks; flags
 _BEAT, _TASKS, _STACKS = struct.Struct("=d"), struct.Struct("=q"), struct.Struct("=q")
-_BEAT_AT, _TASKS_AT, _STACKS_AT, _DATABASE_AT, _BROKERS_AT, _RETIRING_AT, _SIZE = 0, 8, 16, 24, 25, 26, 32
+_BEAT_AT, _TASKS_AT, _STACKS_AT, _DATABASE_AT, _BROKERS_AT, _RETIRING_AT, _STOP_AT, _SIZE = 0, 8, 16, 24, 25, 26, 27, 32
 
 
 class Retirement(IntEnum):
@@ -73,6 +73,15 @@ class Pulse:
     def retire(self, reason: Retirement) -> None:
         """This process takes no more tasks."""
         self._memory[_RETIRING_AT] = reason
+
+    @property
+    def wants_stop(self) -> bool:
+        """Whether the process was told to stop the whole worker."""
+        return self._memory[_STOP_AT] == 1
+
+    def ask_to_stop(self) -> None:
+        """The whole worker is to stop. However many of its processes say so, it is once."""
+        self._memory[_STOP_AT] = 1
 
     @property
     def stacks(self) -> int:

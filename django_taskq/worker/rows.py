@@ -11,6 +11,7 @@ from ..aliases import backends_on
 from ..backend import TaskqBackend
 from ..core.message import Message
 from ..core.options import TaskOptions
+from ..core.paused import Paused
 from ..core.states import State
 from ..core.wire import Call
 from ..exceptions import TaskqError
@@ -18,6 +19,7 @@ from ..models import TaskRecord
 from ..producer import options_of
 from ..transitions.claim import claim_ids, queue_names, states_of
 from ..transitions.enqueue import NewTask, Publication, insert_call
+from ..transitions.outbox import put_off
 
 #: under which a producer's own ids, which may be any text, become ids of rows
 _NAMESPACE = UUID("0198b0d2-6f0c-7c1e-9b1e-5d0a1f6c2b7e")
@@ -36,12 +38,16 @@ class BrokerRows:
         self._backends = [one.alias for one in backends_on(backend.database)]
         self._worker_id = worker_id
 
-    def claim(self, ids: Sequence[str], names: Collection[str], wanted: bool) -> list[Message]:
+    def claim(self, ids: Sequence[str], names: Collection[str], wanted: bool, paused: Paused) -> list[Message]:
         """Claim what was delivered."""
         if names or wanted:
             rows = TaskRecord.objects.using(self._using).filter(pk__in=ids, state=State.READY)
             ids = [str(pk) for pk, name in rows.values_list("pk", "name") if (name in names) is wanted]
-        return claim_ids(self._using, ids, self._worker_id(), backends=self._backends)
+        return claim_ids(self._using, ids, self._worker_id(), backends=self._backends, paused=paused)
+
+    def put_off(self, ids: Sequence[str], paused: Paused) -> set[str]:
+        """They are in the outbox then, where a keeper leaves them for as long."""
+        return put_off(self._using, ids, paused, backends=self._backends)
 
     def states(self, ids: Sequence[str]) -> Mapping[str, tuple[State, bool]]:
         """Of the tasks of this project's aliases; others are nobody's here."""

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Collection, Iterator
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from ..core import codec
 from .slots import Work
 
 logger = logging.getLogger("django_taskq.worker")
@@ -18,7 +22,38 @@ logger = logging.getLogger("django_taskq.worker")
 
 def show_stacks(held: Collection[Work], coroutines: Collection[asyncio.Task[None]]) -> None:
     """Log them in one record. It was asked for, so it is shown whatever is logged otherwise."""
-    logger.warning("%s", "\n".join(_lines(list(held), coroutines)), extra={"action": "stacks"})
+    logger.warning("%s", stacks_text(held, coroutines), extra={"action": "stacks"})
+
+
+def stacks_text(held: Collection[Work], coroutines: Collection[asyncio.Task[None]]) -> str:
+    """All of it."""
+    return "\n".join(_lines(list(held), coroutines))
+
+
+def facts_text(held: Collection[Work], **facts: str | bool) -> str:
+    """What this process is, and what it runs, as a JSON object."""
+    now = time.monotonic()
+    running = [
+        {
+            "id": work.message.id,
+            "name": work.message.name,
+            "queue": work.message.queue_name,
+            "seconds": round(now - work.started, 3),
+        }
+        for work in list(held)
+        if work.started
+    ]
+    return codec.encode(
+        {"host": socket.gethostname(), "pid": os.getpid(), "version": _version(), **facts, "running": running}
+    )
+
+
+def _version() -> str:
+    try:
+        return version("django-taskq-kombu")
+    except PackageNotFoundError:
+        # Run from its source.
+        return ""
 
 
 def _lines(held: Collection[Work], coroutines: Collection[asyncio.Task[None]]) -> Iterator[str]:

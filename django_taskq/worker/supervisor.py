@@ -128,6 +128,7 @@ class Supervisor:
             while self._children or (self._vacancies and not self._orders.is_stopping):
                 self._fill_vacancies()
                 self._sleep()
+                self._hear()
                 kill_overdue(self._children.values())
                 self._reap()
                 self._reloads.tend(time.monotonic())
@@ -237,10 +238,17 @@ class Supervisor:
             # Nothing of the parent's stack above may run a second time here, whatever was raised.
             os._exit(status)
 
+    def _hear(self) -> None:
+        """Stop, as for a first signal, when a process was told so through the database."""
+        if not self._orders.stops and any(child.pulse.wants_stop for child in self._children.values()):
+            self._orders.stops = 1
+
     def _reap(self) -> None:
         for pid in list(self._children):
             done, wait_status = os.waitpid(pid, os.WNOHANG)
             if done:
+                # What it said last was for the worker.
+                self._hear()
                 self._buried(self._children.pop(pid), os.waitstatus_to_exitcode(wait_status))
 
     def _buried(self, child: _Child, status: int) -> None:

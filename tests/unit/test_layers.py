@@ -24,7 +24,19 @@ LAYERS: dict[str, int] = {
         ("registry", "context", "definition", "result", "producer", "publication", "backend", "aliases"), 3
     ),
     **dict.fromkeys(
-        ("announcements", "control", "retention", "option_checks", "transport_checks", "worker", "keeper"), 3
+        (
+            "announcements",
+            "control",
+            "overview",
+            "selection",
+            "sight",
+            "retention",
+            "option_checks",
+            "transport_checks",
+            "worker",
+            "keeper",
+        ),
+        3,
     ),
     **dict.fromkeys(
         ("celery", "monitoring", "testing", "admin", "management", "middleware", "checks", "apps", "urls"), 4
@@ -68,7 +80,9 @@ STORES = "django_taskq.results.stores."
 LATE_IMPORTS: dict[tuple[str, str], str] = dict.fromkeys(
     [
         ("django_taskq.backend", "django_taskq.brokers.kombu.publisher"),
+        ("django_taskq.control", "django_taskq.brokers.kombu.purge"),
         ("django_taskq.keeper.outbox", "django_taskq.brokers.kombu.facts"),
+        ("django_taskq.overview", "django_taskq.brokers.kombu.facts"),
         ("django_taskq.worker.consumers", "django_taskq.brokers.kombu.consumer"),
     ],
     "who has no message broker does not load kombu",

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from ...bell import Bell
 from ...conf import BackendOptions
 from ...core.message import Message
+from ...core.paused import NOTHING_PAUSED, Paused
 from ...core.queues import QueueSelection
 from ...core.states import State
 from ...core.wire import BadMessage, Call, Reference, decode
@@ -64,10 +65,15 @@ class Unrecorded:
 
 @dataclass(slots=True)
 class _Verdicts:
-    """What becomes of deliveries that bring nothing to run."""
+    """What becomes of deliveries."""
 
+    #: those to claim, by the ids of their rows, and those without rows to run
+    references: dict[str, list[Delivery]] = field(default_factory=dict)
+    unrecorded: list[Unrecorded] = field(default_factory=list)
     done: list[Delivery] = field(default_factory=list)
     refused: list[tuple[Delivery, str]] = field(default_factory=list)
+    #: of queues that are paused
+    requeued: list[Delivery] = field(default_factory=list)
     #: to be looked at again soon
     waiting: list[Delivery] = field(default_factory=list)
 
@@ -111,6 +117,7 @@ class KombuConsumer:
         self._tokens = itertools.count(-1, -1)
         self._bell = Bell()
         self._lane = lane
+        self._paused = NOTHING_PAUSED
         self._link: Link | None = None
         self._hangs = 0
 
@@ -182,9 +189,9 @@ class KombuConsumer:
 
     def _served(self) -> frozenset[str]:
         exact = self._queues.exact
-        if exact is not None:
-            return frozenset(exact)
-        return frozenset(self._queues.of({*self._known(), *self._rows.queue_names()}))
+        if exact is None:
+            exact = tuple(self._queues.of({*self._known(), *self._rows.queue_names()}))
+        return frozenset(exact) - self._paused.queues
 
     def _give_back_delivered(self) -> None:
         assert self._link is not None
@@ -239,7 +246,7 @@ class KombuConsumer:
             return None
         if not isinstance(call, Call) or call.eta is not None or call.expires is not None:
             return None
-        if not self._rows.runs_in_thread(call):
+        if not self._rows.runs_in_thread(call) or self._paused.covers(delivery.queue_name, call.name):
             return None
         return self._message(Unrecorded(self, delivery, call, is_late=self._rows.acks_late(call)))
 
@@ -274,33 +281,22 @@ class KombuConsumer:
         return taken + self._link.take(limit - len(taken)) if with_news else taken
 
     def _read(self, link: Link, deliveries: Sequence[Delivery], names: Collection[str], wanted: bool) -> list[Message]:
-        references: dict[str, list[Delivery]] = {}
         verdicts = _Verdicts()
-        unrecorded: list[Unrecorded] = []
         for delivery in deliveries:
+            if delivery.queue_name in self._paused.queues:
+                verdicts.requeued.append(delivery)
+                continue
             try:
                 content = _decode(delivery)
             except BadMessage as error:
                 verdicts.refused.append((delivery, str(error)))
                 continue
             if isinstance(content, Reference):
-                references.setdefault(content.id, []).append(delivery)
-            elif (reason := self._rows.refusal(content)) and not self._rows.is_awaited(content):
-                verdicts.refused.append((delivery, reason))
-            elif (names or wanted) and (content.name in names) is not wanted:
-                verdicts.waiting.append(delivery)
-            elif reason:
-                # Somebody waits: the slot tells them why, and sets it aside.
-                unrecorded.append(Unrecorded(self, delivery, content, is_late=True))
-            elif _has_expired(content) and not self._rows.is_awaited(content):
-                verdicts.done.append(delivery)
-                _log_dropped(delivery, content.id, "it has expired")
-            elif _has_expired(content) or (_is_due(content) and not self._needs_row(delivery, content)):
-                # Where somebody waits for what has expired, the slot says so, and does not run it.
-                unrecorded.append(Unrecorded(self, delivery, content, is_late=self._rows.acks_late(content)))
+                verdicts.references.setdefault(content.id, []).append(delivery)
             else:
-                references.setdefault(self._rows.adopt(content, delivery.queue_name), []).append(delivery)
-        messages = self._claim(references, names, wanted, verdicts)
+                is_suited = not (names or wanted) or (content.name in names) is wanted
+                self._judge(delivery, content, verdicts, is_suited=is_suited)
+        messages = self._claim(names, wanted, verdicts)
         # From here on nothing raises: what was claimed is acked, and what is bad is told of, once.
         for delivery, reason in verdicts.refused:
             logger.warning(
@@ -310,9 +306,32 @@ class KombuConsumer:
                 extra={"action": "message_refused", "queue": delivery.queue_name},
             )
         link.ack(verdicts.done)
+        link.requeue(verdicts.requeued)
         link.reject([delivery for delivery, _ in verdicts.refused])
         self._keep(verdicts.waiting, is_limited=wanted or bool(names))
-        return [*messages, *(self._message(one) for one in unrecorded)]
+        return [*messages, *(self._message(one) for one in verdicts.unrecorded)]
+
+    def _judge(self, delivery: Delivery, call: Call, verdicts: _Verdicts, *, is_suited: bool) -> None:
+        """What becomes of a task without a row. ``is_suited``: a slot is free that can run it."""
+        has_expired = _has_expired(call)
+        is_paused = call.name in self._paused.tasks and not has_expired
+        if (reason := self._rows.refusal(call)) and not self._rows.is_awaited(call):
+            verdicts.refused.append((delivery, reason))
+        elif self._options.topology.is_broadcast(delivery.queue_name) if is_paused else not is_suited:
+            # Of what is paused every worker has one of its own there; they would share a row.
+            verdicts.waiting.append(delivery)
+        elif reason:
+            # Somebody waits: the slot tells them why, and sets it aside.
+            verdicts.unrecorded.append(Unrecorded(self, delivery, call, is_late=True))
+        elif has_expired and not self._rows.is_awaited(call):
+            verdicts.done.append(delivery)
+            _log_dropped(delivery, call.id, "it has expired")
+        elif has_expired or (_is_due(call) and not is_paused and not self._needs_row(delivery, call)):
+            # Where somebody waits for what has expired, the slot says so, and does not run it.
+            verdicts.unrecorded.append(Unrecorded(self, delivery, call, is_late=self._rows.acks_late(call)))
+        else:
+            # Of what is paused, too: it waits as a row, and does not come here again before its time.
+            verdicts.references.setdefault(self._rows.adopt(call, delivery.queue_name), []).append(delivery)
 
     def _needs_row(self, delivery: Delivery, call: Call) -> bool:
         """Whether a worker may have died of a task: as a row it is counted, leased and seen.
@@ -335,18 +354,17 @@ class KombuConsumer:
         else:
             self._later.extend((now + _LOCKED, delivery) for delivery in deliveries)
 
-    def _claim(
-        self,
-        references: Mapping[str, list[Delivery]],
-        names: Collection[str],
-        wanted: bool,
-        verdicts: _Verdicts,
-    ) -> list[Message]:
+    def _claim(self, names: Collection[str], wanted: bool, verdicts: _Verdicts) -> list[Message]:
+        references = verdicts.references
         if not references:
             return []
-        messages = self._rows.claim(list(references), names, wanted)
+        messages = self._rows.claim(list(references), names, wanted, self._paused)
         claimed = {message.id for message in messages}
         rest = [task_id for task_id in references if task_id not in claimed]
+        if rest and self._paused:
+            for task_id in self._rows.put_off(rest, self._paused):
+                verdicts.done += references.pop(task_id)
+                rest.remove(task_id)
         states = self._rows.states(rest) if rest else {}
         for task_id, deliveries in references.items():
             if task_id in claimed:
@@ -469,6 +487,16 @@ class KombuConsumer:
     def settles_in(self) -> float:
         """At once."""
         return 0.0
+
+    @property
+    def hears_words(self) -> bool:
+        """Only rows are listened to for that."""
+        return False
+
+    def pause(self, paused: Paused) -> None:
+        """See ``Consumer``. What was delivered before is looked at with this in mind."""
+        self._paused = paused
+        self._names_at = 0.0
 
     def is_drained(self) -> bool:
         """Whether the broker answers, and has nothing for us; what it cannot count is taken for nothing."""
