@@ -16,6 +16,7 @@ from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004  # Django's own name
 from django.core.exceptions import ImproperlyConfigured
+from django.core.management import get_commands
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.module_loading import import_string
@@ -38,6 +39,12 @@ _DEFAULT_QUEUES = ("default",)
 
 #: SQLite learnt UPDATE … RETURNING in 3.35 (its release notes of 2021-03-12)
 _MIN_SQLITE = (3, 35)
+
+#: ours, and what helps where another app has a command of that name
+_COMMANDS = ("runworker", "taskq", "cleartasks")
+_SHADOWED = {
+    "runworker": "manage.py taskq worker is the same as ours; or put django_taskq before it in INSTALLED_APPS."
+}
 
 #: what Django's test runner calls a database in memory; tests run their tasks in their own process
 _TEST_DATABASE = "file:memorydb_"
@@ -84,6 +91,21 @@ def check_namesake(app_configs: Sequence[Any] | None = None, **kwargs: Any) -> I
         hint=f"pip uninstall {_NAMESAKE}, then pip install --force-reinstall django-taskq-kombu.",
         id="django_taskq.E009",
     )
+
+
+@register
+def check_commands(app_configs: Sequence[Any] | None = None, **kwargs: Any) -> Iterator[CheckMessage]:
+    """Commands of ours that another app takes the place of: Channels has a ``runworker``, too."""
+    found = get_commands()
+    for name in _COMMANDS:
+        # An object instead of a name: somebody's tests have put it there.
+        owner = found.get(name)
+        if isinstance(owner, str) and owner != "django_taskq":
+            yield Warning(
+                f"manage.py {name} is the command of {owner}, and not that of django_taskq.",
+                hint=_SHADOWED.get(name, "Put django_taskq before it in INSTALLED_APPS."),
+                id="django_taskq.W020",
+            )
 
 
 @register

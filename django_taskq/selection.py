@@ -10,6 +10,7 @@ from typing import Any
 
 from django.db.models import Q
 
+from .core import codec
 from .core.states import FINAL, State
 from .database import Now
 from .models import TaskQuerySet, TaskRecord
@@ -37,6 +38,11 @@ class Selection:
     backend: str = ""
     limit: int | None = None
 
+    @property
+    def is_everything(self) -> bool:
+        """Whether nothing but a limit and an alias is asked for, so that the whole history would be meant."""
+        return self == Selection(backend=self.backend, limit=self.limit)
+
     def rows(self, using: str) -> TaskQuerySet:
         """Their rows, in no order; the oldest first where ``limit`` applies."""
         rows = TaskRecord.objects.using(using).filter(*self._conditions())
@@ -56,7 +62,7 @@ class Selection:
         if self.newer_than is not None:
             yield _since(gte=Now() - timedelta(seconds=self.newer_than))
         if self.error:
-            yield Q(errors__icontains=self.error)
+            yield Q(errors__icontains=codec.encode(self.error)[1:-1])
         if self.worker:
             yield Q(worker_id=self.worker)
         if self.backend:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
-from inspect import Parameter
 
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
@@ -12,21 +11,16 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from ..aliases import taskq_backends
 from ..core import codec
 from ..core.outcome import AttemptError
 from ..core.sensitive import hide_all, hide_sensitive
-from ..exceptions import UnknownTask
 from ..models import TaskRecord
-from ..registry import resolve, signature
+from ..sight import SPOILT, sensitive_of
 
 #: characters of one column that a page shows; beyond, the middle is left out
 MAX_SHOWN = 100_000
 
 _EMPTY = "-"
-
-#: what decoding raises for a row that is not as this package writes rows
-_SPOILT = (TypeError, ValueError, RecursionError)
 
 
 def show_moment(moment: datetime | None, timespec: str) -> str:
@@ -53,19 +47,19 @@ def show_json(text: str | None) -> str:
         return _block(text)
     try:
         return _block(_indented(codec.decode(text)))
-    except _SPOILT:
+    except SPOILT:
         return _block(text)
 
 
 def show_arguments(record: TaskRecord) -> str:
     """The arguments, as a JSON object of positional and keyword arguments."""
-    known = _sensitive(record)
+    known = sensitive_of(record)
     is_open = known is not None and not known[0]
     if len(record.arguments) > MAX_SHOWN:
         return _block(record.arguments) if is_open else _("Too long to be shown without the sensitive arguments.")
     try:
         args, kwargs = record.call_arguments
-    except _SPOILT:
+    except SPOILT:
         return _block(record.arguments) if is_open else _("Not readable, so that nobody knows what is sensitive.")
     if known is None:
         args, kwargs = hide_all(args, kwargs)
@@ -84,7 +78,7 @@ def show_errors(record: TaskRecord) -> str:
     """The errors of the failed attempts, the newest first."""
     try:
         errors = record.attempt_errors
-    except _SPOILT:
+    except SPOILT:
         return _block(record.errors)
     if not errors:
         return _EMPTY
@@ -101,25 +95,6 @@ def _title(error: AttemptError) -> str:
 
 def _text(error: AttemptError) -> SafeString:
     return _block(error.traceback or f"{error.exception_class_path}: {error.message}")
-
-
-def _sensitive(record: TaskRecord) -> tuple[frozenset[str], list[Parameter]] | None:
-    """What the task, or this call of it, calls sensitive, and the parameters; None where its code is not here."""
-    imports = [
-        name for backend in taskq_backends() if backend.alias == record.backend for name in backend.config.imports
-    ]
-    try:
-        # Not only what is registered yet: a web process need not have imported every task.
-        task = resolve(record.name, imports)
-        called = codec.decode(record.options or "{}")
-    except (UnknownTask, *_SPOILT):
-        return None
-    names = getattr(getattr(task, "options", None), "sensitive", frozenset[str]())
-    of_call = called.get("sensitive") if isinstance(called, dict) else None
-    if isinstance(of_call, list):
-        names |= {str(name) for name in of_call}
-    parameters = list(signature(task.func).parameters.values())
-    return names, parameters[1:] if task.takes_context else parameters
 
 
 def _indented(value: object) -> str:

@@ -5,30 +5,24 @@ Only the small indexes over what has not ended are read, and no more than ``MOST
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import Any
 
 from django.db import connections
 
 from ..aliases import taskq_backends
 from ..backend import TaskqBackend
 from ..core.states import State
-from ..database import Now, database_now, moment_reader
-from ..models import WorkerRecord
+from ..database import database_now
+from ..overview import count_ready, oldest_wait, worker_states
 from ..transitions.claim import queue_names
 
 #: tasks of one queue, or of one state, beyond which nobody counts
 MOST = 100_000
-#: tasks of one priority that are looked at for the one that waits longest: what is due later may have an older id
-_LOOKED_AT = 100
 
 _TABLE = "django_taskq_task"
 #: in the order of the partial index, so that every planner takes it
 _ORDERS = {State.SCHEDULED: "run_after", State.RUNNING: "worker_id"}
-#: literal states: SQLite takes a partial index only where its condition stands in the query word for word
-_IN_QUEUE = "state = 'READY' AND backend = %s AND queue_name = %s"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,44 +60,12 @@ def read_figures() -> Figures:
 
 
 def _read_ready(figures: Figures, using: str, alias: str) -> None:
-    connection = connections[using]
-    read, now = moment_reader(connection), database_now(using)
+    now = database_now(using)
     for queue_name in queue_names(using, alias):
-        (count,) = _row(
-            using,
-            f"SELECT count(*) FROM (SELECT id FROM {_TABLE} WHERE {_IN_QUEUE} ORDER BY priority DESC, id "  # noqa: S608  # names are ours
-            f"LIMIT {MOST}) AS found",
-            [alias, queue_name],
-        )
-        figures.depths[alias, queue_name, State.READY] = count
-        due = [read(value) for value in _oldest(using, alias, queue_name)]
-        if due:
-            longest = max((now - at).total_seconds() for at in due if at is not None)
-            figures.waits[alias, queue_name] = max(longest, 0.0)
-
-
-def _oldest(using: str, alias: str, queue_name: str) -> Iterable[Any]:
-    """Since when the first of each priority have waited; of one priority they are in the order of their age."""
-    priority: int | None = None
-    while True:
-        below = "" if priority is None else f" AND priority < {priority:d}"
-        row = _row(
-            using,
-            f"SELECT priority FROM {_TABLE} WHERE {_IN_QUEUE}{below} ORDER BY priority DESC, id LIMIT 1",  # noqa: S608  # as above
-            [alias, queue_name],
-        )
-        if row is None:
-            return
-        priority = row[0]
-        (due,) = _row(
-            using,
-            "SELECT min(CASE WHEN run_after > enqueued_at THEN run_after ELSE enqueued_at END) FROM "  # noqa: S608  # as above
-            f"(SELECT run_after, enqueued_at FROM {_TABLE} WHERE {_IN_QUEUE} AND priority = {priority:d} "
-            f"ORDER BY priority DESC, id LIMIT {_LOOKED_AT}) AS first",
-            [alias, queue_name],
-        )
-        if due is not None:
-            yield due
+        figures.depths[alias, queue_name, State.READY] = count_ready(using, alias, queue_name, MOST)
+        wait = oldest_wait(using, alias, queue_name, now)
+        if wait is not None:
+            figures.waits[alias, queue_name] = wait
 
 
 def _read_state(figures: Figures, using: str, state: State, aliases: Sequence[str]) -> None:
@@ -118,22 +80,10 @@ def _read_state(figures: Figures, using: str, state: State, aliases: Sequence[st
 
 
 def _workers(using: str) -> Workers:
-    alive = [
-        (name, slots)
-        for name, slots, heartbeat_at, lease, now in WorkerRecord.objects.using(using)
-        .annotate(now=Now())
-        .values_list("name", "slots", "heartbeat_at", "lease", "now")
-        if heartbeat_at >= now - timedelta(seconds=lease)
-    ]
+    alive = [worker for worker in worker_states(using) if worker.is_alive]
     return Workers(
         database=using,
-        names=len({name for name, _ in alive}),
+        names=len({worker.name for worker in alive}),
         processes=len(alive),
-        slots=sum(slots for _, slots in alive),
+        slots=sum(worker.slots for worker in alive),
     )
-
-
-def _row(using: str, statement: str, params: Sequence[Any]) -> Any:
-    with connections[using].cursor() as cursor:
-        cursor.execute(statement, params)
-        return cursor.fetchone()

@@ -34,6 +34,14 @@ def banner(settings: WorkerSettings, backends: Sequence[TaskqBackend]) -> str:
         lines.append("  until     nothing due is left")
     if settings.max_tasks is not None:
         lines.append(f"  until     {_count(settings.max_tasks, 'task', 'tasks')} have run")
+    renewal = [
+        *([] if settings.max_tasks_per_child is None else [_count(settings.max_tasks_per_child, "task", "tasks")]),
+        *([] if settings.max_memory_per_child is None else [f"{settings.max_memory_per_child >> 20} MiB of memory"]),
+    ]
+    if renewal:
+        lines.append(f"  replaces  each process after {' or '.join(renewal)}")
+    if settings.reload:
+        lines.append("  reloads   when code changes")
     return "\n".join(lines)
 
 

@@ -717,7 +717,9 @@ class WorkerProcess:
         """Where a slot is lost: end, so that a process with all its slots comes, which gives back what still runs here."""
         if not (self._is_condemned and self._lane.is_over(self._has_told_all)):
             return
-        self._give_back([work for work in self._held.values() if work.message.delivery is not None])
+        unrecorded = [work for work in list(self._held.values()) if work.message.delivery is not None]
+        # Those that have begun and must not run twice were acked before.
+        self._give_back([work for work in unrecorded if work.message.acks_late or not work.started])
         for consumer in self._consumers:
             consumer.close()
         logging.shutdown()

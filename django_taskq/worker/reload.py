@@ -12,11 +12,12 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from django.apps import apps
-from django.utils.autoreload import BaseReloader, autoreload_started, get_reloader
+from django.utils.autoreload import BaseReloader, autoreload_started, get_reloader, trigger_reload
 
 from .logs import flush_output
 from .orders import Orders
@@ -29,9 +30,11 @@ TRIAL = "TASKQ_TRIAL"
 #: seconds that a trial may take
 _TRIAL_TIMEOUT = 60.0
 #: seconds that running tasks get when a file has changed; whoever waits for the new code is at the keyboard
-HASTE = 5.0
+HASTE = 3.0
 #: how Django's autoreloader ends when a file has changed
 _CHANGED = 3
+#: about when this program read its code (wall clock)
+_LOADED_AT = time.time()
 
 
 def begin_anew() -> None:
@@ -69,6 +72,8 @@ class Reloads:
         self._fork = fork
         self._is_watching = is_watching
         self._tried = 0
+        #: what was written after this is not loaded (wall clock, as files have it)
+        self._loaded_at = _LOADED_AT
         self._trial: subprocess.Popen[bytes] | None = None
         self._trial_ends_at = 0.0
         self._watcher: tuple[int, int] | None = None
@@ -88,17 +93,13 @@ class Reloads:
             return
         if self._watcher is not None:
             self._look_after_watcher(self._watcher)
-        elif self._is_watching and self._trial is None:
-            self._watcher = self._fork(_watch)
         if self._trial is not None:
             self._look_after_trial(self._trial, now)
-        elif self._orders.reloads > self._tried:
-            self._tried = self._orders.reloads
-            self._signs.reloading()
-            self._trial_ends_at = now + _TRIAL_TIMEOUT
-            self._trial = subprocess.Popen(  # noqa: S603  # our own command line
-                _command(), env={**os.environ, TRIAL: "1"}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-            )
+        if self._trial is None and self._orders.reloads > self._tried:
+            self._begin_trial(now)
+        if self._is_watching and self._watcher is None and self._trial is None and not self._orders.is_stopping:
+            since = self._loaded_at
+            self._watcher = self._fork(lambda control: _watch(control, since))
 
     def close(self) -> None:
         """Nobody begins anew, or it is about to."""
@@ -126,6 +127,15 @@ class Reloads:
             logger.error("Nobody watches for changes of files any more.", extra={"action": "watcher_died"})
             self._is_watching = False
 
+    def _begin_trial(self, now: float) -> None:
+        self._tried = self._orders.reloads
+        self._signs.reloading()
+        self._trial_ends_at = now + _TRIAL_TIMEOUT
+        self._loaded_at = time.time()
+        self._trial = subprocess.Popen(  # noqa: S603  # our own command line
+            _command(), env={**os.environ, TRIAL: "1"}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
+
     def _look_after_trial(self, trial: subprocess.Popen[bytes], now: float) -> None:
         if now >= self._trial_ends_at:
             trial.kill()
@@ -148,15 +158,26 @@ def _command() -> list[str]:
     return [sys.executable, *sys.orig_argv[1:]]
 
 
-def _watch(control: int) -> int:
-    """Django's autoreloader, in a process of its own; gives its exit status."""
+def _watch(control: int, since: float) -> int:
+    """Django's autoreloader, in a process of its own; gives its exit status.
+
+    ``since``: what was written after this moment has changed, though nobody was there to see it.
+    """
 
     def end_with_the_supervisor() -> None:
         os.read(control, 1)
         os._exit(0)
 
+    def watch_apps(sender: BaseReloader, **kwargs: object) -> None:
+        # Also modules that nobody has imported yet, or only a worker process.
+        for directory in _own_directories():
+            sender.watch_dir(directory, "**/*.py")
+        for path in sender.watched_files():
+            if since < _written_at(path) <= time.time():
+                trigger_reload(str(path))
+
     threading.Thread(target=end_with_the_supervisor, name="taskq-watch", daemon=True).start()
-    autoreload_started.connect(_watch_apps)
+    autoreload_started.connect(watch_apps)
     try:
         get_reloader().run(threading.main_thread())
     except SystemExit as error:
@@ -164,10 +185,12 @@ def _watch(control: int) -> int:
     return 0
 
 
-def _watch_apps(sender: BaseReloader, **kwargs: object) -> None:
-    """Also modules that nobody has imported yet, or only a worker process."""
-    for directory in _own_directories():
-        sender.watch_dir(directory, "**/*.py")
+def _written_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        # Renamed or removed meanwhile, as editors do.
+        return 0.0
 
 
 def _own_directories() -> Iterator[Path]:

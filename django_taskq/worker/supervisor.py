@@ -127,11 +127,11 @@ class Supervisor:
             self._vacancies = [_Vacancy(0.0, index) for index in range(self._settings.processes)]
             while self._children or (self._vacancies and not self._orders.is_stopping):
                 self._fill_vacancies()
-                self._reloads.tend(time.monotonic())
                 self._sleep()
                 self._hear()
                 kill_overdue(self._children.values())
                 self._reap()
+                self._reloads.tend(time.monotonic())
                 self._succeed()
                 self._give_up()
                 self._pass_on_signals()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -171,23 +172,23 @@ def test_limits_and_what_follows(project: Project, tmp_path: Path, gate: Gate, a
     assert ended(given_up).attempt == 1
     # Interrupted tasks have left no trace in their slots.
     for number in range(10):
-        tasks.note.enqueue(f"{number}")
-        tasks.mark.enqueue(trace)
+        for task, argument in ((tasks.note, f"{number}"), (tasks.mark, trace)):
+            task.using(soft_time_limit=60, time_limit=90).enqueue(argument)
     assert wait_until_done()["SUCCESSFUL"] == 23
 
 
 def test_a_task_is_cancelled_though_its_worker_dies(project: Project, gate: Gate) -> None:
     """The request is in the row: whoever takes the task over does not run it again."""
     worker = start_worker(project)
-    result = tasks.never_end.enqueue(gate.path, "regex")
-    gate.wait_for("regex")
-    # Nobody in that process can look.
+    result = tasks.hold.enqueue(gate.path, "held")
+    gate.wait_for("held")
+    # It takes the worker up to a second to look.
     assert result.cancel()
     for child in worker.children():
         child.kill()
     record = ended(result)
     assert (record.state, record.attempt) == ("CANCELLED", 1)
-    assert gate.started() == ["regex"]
+    assert gate.started() == ["held"]
 
 
 def test_what_cannot_be_run_twice_is_not_given_back(project: Project, gate: Gate) -> None:
@@ -228,3 +229,20 @@ def test_tasks_without_a_row(amqp_url: str, make_project: Callable[..., Project]
     for failed in TaskRecord.objects.filter(state="FAILED"):
         assert (failed.attempt, failed.losses) == (1, 0)
     assert worker.returncode is None
+
+
+@pytest.mark.parametrize("kind", ["stubborn", "regex"])
+def test_a_worker_can_stop_though_a_task_does_not(project: Project, gate: Gate, kind: str) -> None:
+    worker = start_worker(project)
+    beside = tasks.ahold.enqueue(gate.path, "beside")
+    gate.wait_for("beside")
+    guilty = tasks.never_end.using(time_limit=0.5).enqueue(gate.path, kind)
+    gate.wait_for(kind)
+    worker.send(signal.SIGTERM)
+    # The one beside it could have gone on for ever: it is given back.
+    assert worker.wait() == 4, worker.text()
+    assert row(guilty).attempt_errors[0].exception_class_path == "django_taskq.exceptions.TimeLimitExceeded"
+    assert (row(beside).state, row(beside).attempt) == ("READY", 0)
+    gate.open()
+    drain(project)
+    assert (row(beside).state, row(beside).attempt, row(guilty).state) == ("SUCCESSFUL", 1, "FAILED")

@@ -65,6 +65,14 @@ def memcached_server() -> Path:
     return find("memcached", package="memcached")
 
 
+def libfaketime() -> Path:
+    """Return the library that, loaded first, lets a program see another time."""
+    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+    if not found:
+        raise MissingProgram("libfaketime", "faketime")
+    return found[0]
+
+
 def missing_packages() -> list[str]:
     """Return the Debian packages without which the tests cannot run here; mysqlclient is compiled, so it needs four."""
     wanted: list[tuple[str, Callable[[], bool]]] = [
@@ -73,6 +81,7 @@ def missing_packages() -> list[str]:
         ("rabbitmq-server", lambda: _finds(lambda: rabbitmq_program("rabbitmq-server"))),
         ("redis-server", lambda: _finds(redis_server)),
         ("memcached", lambda: _finds(memcached_server)),
+        ("faketime", lambda: _finds(libfaketime)),
         ("openssl", lambda: shutil.which("openssl", path=search_path()) is not None),
         ("nodejs", lambda: shutil.which("node", path=search_path()) is not None),
         ("npm", lambda: shutil.which("npm", path=search_path()) is not None),

@@ -172,6 +172,14 @@ def hoard(path: str, line: str, size: int) -> int:
 
 
 @task
+def debugged() -> int:
+    """Stop in the debugger."""
+    answer = 0
+    breakpoint()  # noqa: T100  # what the test is about
+    return answer
+
+
+@task
 def hog(directory: str) -> None:
     """Hold the interpreter's lock for longer than anybody waits."""
     leave(f"{directory}/started", f"hog {os.getpid()}")

@@ -693,3 +693,16 @@ def test_other_servers_are_not_asked_at_all(vendor: str, monkeypatch: pytest.Mon
 def test_a_bad_option_hides_its_database_from_the_other_checks(settings: Any) -> None:
     settings.TASKS = {"default": {"BACKEND": OURS, "OPTIONS": {"broker": "nothing://"}}}
     assert list(checks.check_databases()) == []
+
+
+# ---- commands ------------------------------------------------------------------------------------------------
+
+
+def test_a_command_of_another_app_in_the_place_of_ours_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert list(checks.check_commands()) == []
+    found = {"runworker": "channels", "taskq": "django_taskq", "cleartasks": "django_taskq", "migrate": "django.core"}
+    monkeypatch.setattr(checks, "get_commands", lambda: found)
+    (message,) = checks.check_commands()
+    assert message.id == "django_taskq.W020"
+    assert message.msg == "manage.py runworker is the command of channels, and not that of django_taskq."
+    assert "taskq worker" in str(message.hint)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandParser
 
 import django_taskq
 from django_taskq import State, TaskContext, TaskResult, exceptions, task
@@ -21,6 +21,8 @@ from django_taskq.core.options import OPTION_NAMES
 from django_taskq.core.states import MOVES
 from django_taskq.definition import _DECORATOR_OPTIONS
 from django_taskq.management.commands import cleartasks, runworker
+from django_taskq.management.commands.taskq import SUBCOMMANDS
+from django_taskq.management.taskq.filters import add_selection
 from django_taskq.testing import run_tasks
 from tests.unit.source import modules, texts
 
@@ -192,6 +194,19 @@ def test_every_flag_has_a_row_with_its_default(name: str, command: BaseCommand) 
     assert {flags for flags, default in actions.items() if default is False} == {
         flags for flags, cell in documented.items() if cell == "off"
     }
+
+
+def test_every_subcommand_of_taskq_has_a_row() -> None:
+    documented = {code(row["Subcommand"]) for row in table("commands.md", "taskq") if "Subcommand" in row}
+    assert documented == SUBCOMMANDS.keys()
+
+
+def test_every_filter_of_taskq_has_a_row() -> None:
+    parser = CommandParser()
+    add_selection(parser)
+    flags = {flag for action in parser._actions for flag in action.option_strings} - {"-h", "--help"}
+    documented = {flag for row in table("commands.md", "Which tasks") for flag in codes(row["Option"])}
+    assert documented == flags | {"--limit"}
 
 
 def test_every_argument_of_run_tasks_has_a_row() -> None:

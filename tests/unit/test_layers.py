@@ -24,7 +24,18 @@ LAYERS: dict[str, int] = {
         ("registry", "context", "definition", "result", "producer", "publication", "backend", "aliases"), 3
     ),
     **dict.fromkeys(
-        ("announcements", "control", "selection", "retention", "option_checks", "transport_checks", "worker", "keeper"),
+        (
+            "announcements",
+            "control",
+            "overview",
+            "selection",
+            "sight",
+            "retention",
+            "option_checks",
+            "transport_checks",
+            "worker",
+            "keeper",
+        ),
         3,
     ),
     **dict.fromkeys(
@@ -71,6 +82,7 @@ LATE_IMPORTS: dict[tuple[str, str], str] = dict.fromkeys(
         ("django_taskq.backend", "django_taskq.brokers.kombu.publisher"),
         ("django_taskq.control", "django_taskq.brokers.kombu.purge"),
         ("django_taskq.keeper.outbox", "django_taskq.brokers.kombu.facts"),
+        ("django_taskq.overview", "django_taskq.brokers.kombu.facts"),
         ("django_taskq.worker.consumers", "django_taskq.brokers.kombu.consumer"),
     ],
     "who has no message broker does not load kombu",

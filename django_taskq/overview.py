@@ -1,0 +1,272 @@
+"""How things stand, in few questions that stay quick however many rows there are.
+
+What waits and runs is counted through indexes over those rows alone, up to a bound; of what has ended only the newest
+are looked at.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from .backend import TaskqBackend
+from .core.paused import Paused
+from .core.states import FINAL
+from .database import Now, database_now, moment_param, moment_reader
+from .models import PauseRecord, WorkerRecord
+from .transitions.claim import queue_names
+
+#: tasks that are counted at most, in one queue and one state, where nobody wants to know more; beyond, there are more
+MOST = 10_000
+#: tasks that have ended, of which the newest are counted, and how old they may be, in seconds
+NEWEST, RECENT = 10_000, 3600.0
+#: tasks of each priority at the head of a queue among which the longest wait is looked for
+_HEAD = 50
+#: seconds that a broker gets to say what waits there
+_PATIENCE = 2.0
+
+_TABLE = "django_taskq_task"
+_HAS_ENDED = f"state IN ({', '.join(repr(state.value) for state in sorted(FINAL))})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueState:
+    """One queue of one alias. ``ready`` ends at ``most``, see :func:`overview`.
+
+    ``oldest_wait``: seconds for which the task at its head has been ready to run; None when nothing waits.
+    ``broker``: messages at the broker, None where there is none or it does not tell.
+    """
+
+    backend: str
+    queue: str
+    ready: int
+    running: int
+    oldest_wait: float | None
+    is_paused: bool
+    broker: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerState:
+    """One worker process. ``silent_for``: seconds since its heartbeat."""
+
+    id: str
+    name: str
+    host: str
+    pid: int
+    queues: str
+    slots: int
+    running: int
+    started_at: datetime
+    silent_for: float
+    is_alive: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overview:
+    """One database. ``scheduled`` ends at ``most``, see :func:`overview`; ``next_due``: seconds until the first of them is due.
+
+    ``ended``: counts by state of the newest tasks that have ended within the last hour, ``NEWEST`` at most.
+    ``total``: about how many rows there are.
+    """
+
+    database: str
+    queues: Sequence[QueueState]
+    workers: Sequence[WorkerState]
+    scheduled: int
+    next_due: float | None
+    ended: Mapping[str, int]
+    total: int | None
+    paused: Paused = field(default_factory=Paused)
+
+    @property
+    def alive(self) -> int:
+        """Worker processes whose lease holds."""
+        return sum(worker.is_alive for worker in self.workers)
+
+
+def overview(using: str, backends: Iterable[TaskqBackend], *, asks_brokers: bool = False, most: int = MOST) -> Overview:
+    """How things stand in a database; ``backends``: those with their rows there.
+
+    ``most``: what is counted of one queue, or of what is due later. Raises the database's errors; a broker that does
+    not answer within two seconds is left out.
+    """
+    connection = connections[using]
+    now = database_now(using)
+    stopped = PauseRecord.objects.using(using).paused()
+    running, by_worker = _running(connection)
+    queues: list[QueueState] = []
+    for backend in backends:
+        waiting = queue_names(using, backend.alias)
+        names = sorted({*waiting, *(queue for alias, queue in running if alias == backend.alias), *stopped.queues})
+        depths = _depths(backend, names) if asks_brokers and backend.config.is_kombu else {}
+        queues += [
+            QueueState(
+                backend=backend.alias,
+                queue=name,
+                ready=count_ready(using, backend.alias, name, most) if name in waiting else 0,
+                running=running.get((backend.alias, name), 0),
+                oldest_wait=oldest_wait(using, backend.alias, name, now) if name in waiting else None,
+                is_paused=name in stopped.queues,
+                broker=depths.get(name),
+            )
+            for name in names
+        ]
+    scheduled, next_due = _scheduled(connection, now, most)
+    return Overview(
+        database=using,
+        queues=queues,
+        workers=worker_states(using, by_worker),
+        scheduled=scheduled,
+        next_due=next_due,
+        ended=_ended(connection, now),
+        total=_total(connection),
+        paused=stopped,
+    )
+
+
+def oldest_wait(using: str, backend: str, queue_name: str, now: datetime) -> float | None:
+    """Seconds for which the longest waiting task at the head of a queue has been ready to run; None: nothing waits."""
+    connection = connections[using]
+    read = moment_reader(connection)
+    waits: list[float] = []
+    priority: int | None = None
+    with connection.cursor() as cursor:
+        while True:
+            # One priority after the other: within each, the index has the oldest first.
+            below = "" if priority is None else "AND priority < %s "
+            where = f"state = 'READY' AND backend = %s AND queue_name = %s {below}"
+            params: list[Any] = [backend, queue_name, *([] if priority is None else [priority])]
+            cursor.execute(
+                f"SELECT priority FROM {_TABLE} WHERE {where} ORDER BY priority DESC LIMIT 1",
+                params,
+            )
+            row = cursor.fetchone()
+            if row is None:
+                return max(waits, default=None)
+            priority = row[0]
+            cursor.execute(
+                f"SELECT enqueued_at, run_after, last_attempted_at FROM {_TABLE} WHERE state = 'READY' AND backend = %s "
+                f"AND queue_name = %s AND priority = %s ORDER BY id LIMIT {_HEAD:d}",
+                [backend, queue_name, priority],
+            )
+            for moments in cursor.fetchall():
+                since = max(moment for moment in map(read, moments) if moment is not None)
+                waits.append(max((now - since).total_seconds(), 0.0))
+
+
+def worker_states(using: str, by_worker: Mapping[str, int] | None = None) -> list[WorkerState]:
+    """The worker processes, by name."""
+    if by_worker is None:
+        by_worker = _running(connections[using])[1]
+    rows = WorkerRecord.objects.using(using).annotate(now=Now()).order_by("name", "pk")
+    states = []
+    for row in rows:
+        now: Any = row.now
+        silent_for = (now - row.heartbeat_at).total_seconds()
+        states.append(
+            WorkerState(
+                id=row.pk,
+                name=row.name,
+                host=row.hostname,
+                pid=row.pid,
+                queues=row.queues,
+                slots=row.slots,
+                running=by_worker.get(row.pk, 0),
+                started_at=row.started_at,
+                silent_for=max(silent_for, 0.0),
+                is_alive=silent_for <= row.lease,
+            )
+        )
+    return states
+
+
+def count_ready(using: str, backend: str, queue_name: str, most: int) -> int:
+    """Tasks of a queue that are READY; no more than ``most`` are counted."""
+    where = "state = 'READY' AND backend = %s AND queue_name = %s ORDER BY priority DESC, id"
+    return _count(connections[using], where, [backend, queue_name], most)
+
+
+def _count(connection: BaseDatabaseWrapper, where: str, params: Sequence[Any], most: int) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT COUNT(*) FROM (SELECT 1 FROM {_TABLE} WHERE {where} LIMIT {most:d}) AS some", params)
+        return int(cursor.fetchone()[0])
+
+
+def _running(connection: BaseDatabaseWrapper) -> tuple[dict[tuple[str, str], int], dict[str, int]]:
+    """RUNNING tasks by alias and queue, and by worker: there are never more than slots."""
+    by_queue: dict[tuple[str, str], int] = {}
+    by_worker: dict[str, int] = {}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT backend, queue_name, worker_id, COUNT(*) FROM {_TABLE} WHERE state = 'RUNNING' "
+            "GROUP BY backend, queue_name, worker_id"
+        )
+        for backend, queue_name, worker_id, count in cursor.fetchall():
+            by_queue[backend, queue_name] = by_queue.get((backend, queue_name), 0) + count
+            by_worker[worker_id] = by_worker.get(worker_id, 0) + count
+    return by_queue, by_worker
+
+
+def _scheduled(connection: BaseDatabaseWrapper, now: datetime, most: int) -> tuple[int, float | None]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT run_after FROM {_TABLE} WHERE state = 'SCHEDULED' AND run_after IS NOT NULL "
+            "ORDER BY run_after LIMIT 1"
+        )
+        row = cursor.fetchone()
+    moment = moment_reader(connection)(row[0]) if row else None
+    count = _count(connection, "state = 'SCHEDULED'", [], most) if row else 0
+    return count, None if moment is None else (moment - now).total_seconds()
+
+
+def _ended(connection: BaseDatabaseWrapper, now: datetime) -> dict[str, int]:
+    since = moment_param(connection, now - timedelta(seconds=RECENT))
+    counts: dict[str, int] = {}
+    # MySQL's index begins with the state: it serves one at a time.
+    conditions = [_HAS_ENDED] if connection.vendor != "mysql" else [f"state = '{state}'" for state in sorted(FINAL)]
+    with connection.cursor() as cursor:
+        for condition in conditions:
+            cursor.execute(
+                f"SELECT state, COUNT(*) FROM (SELECT state FROM {_TABLE} WHERE {condition} AND finished_at > %s "
+                f"ORDER BY finished_at DESC LIMIT {NEWEST:d}) AS newest GROUP BY state",
+                [since],
+            )
+            counts.update(cursor.fetchall())
+    return dict(sorted(counts.items()))
+
+
+def _total(connection: BaseDatabaseWrapper) -> int | None:
+    """About how many rows there are, as far as the database knows without counting."""
+    question = {
+        "postgresql": f"SELECT reltuples::bigint FROM pg_class WHERE oid = '{_TABLE}'::regclass",
+        "sqlite": f"SELECT max(rowid) - min(rowid) + 1 FROM {_TABLE}",
+        "mysql": "SELECT table_rows FROM information_schema.tables "
+        f"WHERE table_schema = DATABASE() AND table_name = '{_TABLE}'",
+    }[connection.vendor]
+    with connection.cursor() as cursor:
+        cursor.execute(question)
+        row = cursor.fetchone()
+    # PostgreSQL says -1 before it has looked at the table (its manual, pg_class).
+    return None if row is None or row[0] is None or row[0] < 0 else int(row[0])
+
+
+def _depths(backend: TaskqBackend, names: Collection[str]) -> Mapping[str, int | None]:
+    from .brokers.kombu.facts import ask  # noqa: PLC0415  # who has no message broker does not load kombu
+
+    found: dict[str, int | None] = {}
+
+    def look() -> None:
+        found.update({name: facts.ready for name, facts in (ask(backend.config, names) or {}).items()})
+
+    # A thread, since some clients wait for a broker as long as they like.
+    thread = threading.Thread(target=look, name="taskq-facts", daemon=True)
+    thread.start()
+    thread.join(_PATIENCE)
+    return {} if thread.is_alive() else found
