@@ -32,6 +32,7 @@ class Signs:
         self._probe: Probe | None = None
         self._file = None if settings.heartbeat_file is None else Path(settings.heartbeat_file).absolute()
         self._has_started = False
+        self._was_live = True
         self._look_at = self._alive_at = 0.0
         if settings.probe_port is not None:
             try:
@@ -128,8 +129,11 @@ class Signs:
         not_ready = picture.reasons_not_ready()
         self._notifier.status(f"Not ready: {'; '.join(not_ready)}." if not_ready else "Ready.")
         if not_live := picture.reasons_not_live():
-            logger.error("Not live: %s.", "; ".join(not_live), extra={"action": "not_live"})
+            if self._was_live:
+                logger.error("Not live: %s.", "; ".join(not_live), extra={"action": "not_live"})
+            self._was_live = False
             return
+        self._was_live = True
         interval = self._notifier.watchdog_interval
         if interval is not None and now >= self._alive_at:
             # Rather early than late.

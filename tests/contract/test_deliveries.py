@@ -13,9 +13,11 @@ import kombu
 import pytest
 from django.db import transaction
 
-from django_taskq import State
+from django_taskq import State, control
+from django_taskq.backend import TaskqBackend
 from django_taskq.compat import task_backends
 from django_taskq.core.message import Message
+from django_taskq.core.paused import Paused
 from django_taskq.core.wire import Call, encode_call, encode_reference
 from django_taskq.keeper.outbox import Outbox
 from django_taskq.models import TaskRecord
@@ -497,6 +499,67 @@ def test_the_facts_of_a_queue_tell_what_waits(broker: Broker, make_worker: Calla
     assert [(one.ready, one.consumers) for one in facts.values()] == (
         [(2, 0), (0, 1)] if broker.kind.counts_consumers else [(2, None), (0, None)]
     )
+
+
+def pause(worker: Worker, *, queues: tuple[str, ...] = (), names: tuple[str, ...] = ()) -> None:
+    """Have a worker leave these alone, as its process does."""
+    paused = Paused(frozenset(queues), frozenset(names))
+    worker.each(lambda consumer: consumer.pause(paused))
+
+
+def test_what_is_paused_by_name_leaves_the_broker_and_comes_back_from_the_outbox(worker: Worker) -> None:
+    publish = Outbox("default", [task_backends["default"]])  # type: ignore[list-item]  # TASKS has no others
+    assert control.pause("default", "task", noop.module_path)
+    pause(worker, names=(noop.module_path,))
+    recorded, other = noop.enqueue(), add.enqueue(1, 2)
+    unrecorded = noop.using(record=False).enqueue()
+    assert ids(worker.receive()) == [other.id]
+    assert is_drained(worker)
+    waiting = sorted([recorded.id, unrecorded.id])
+    assert sorted(str(pk) for pk in TaskRecord.objects.filter(state="READY").values_list("pk", flat=True)) == waiting
+    # A keeper leaves them, for as long.
+    publish(0.0)
+    assert is_drained(worker)
+    assert control.resume("default", "task", noop.module_path)
+    pause(worker)
+    publish(0.0)
+    assert sorted(ids(worker.receive())) == waiting
+    assert worker.receive() == []
+
+
+def test_what_is_in_a_paused_queue_stays_at_the_broker(make_worker: Callable[..., Worker]) -> None:
+    worker = make_worker("mail,default")
+    first = noop.enqueue()
+    assert ids(worker.receive()) == [first.id]
+    pause(worker, queues=("default",))
+    recorded, unrecorded = noop.enqueue(), noop.using(record=False).enqueue()
+    other = noop.using(queue_name="mail").enqueue()
+    assert ids(worker.receive()) == [other.id]
+    assert row(recorded.id).attempt == 0
+    pause(worker)
+    found: list[str] = []
+
+    def has_both() -> bool:
+        # What came before the worker knew is still on its way back to the broker, where nobody sees it.
+        found.extend(ids(worker.receive()))
+        return sorted(found) == sorted([recorded.id, unrecorded.id])
+
+    wait_until(has_both, DEADLINE, what="the tasks of the queue")
+
+
+def test_a_queue_is_emptied_of_what_waits_in_it(make_worker: Callable[..., Worker]) -> None:
+    backend = task_backends["default"]
+    assert isinstance(backend, TaskqBackend)
+    worker = make_worker("default")
+    assert worker.receive() == []
+    worker.close()
+    for _ in range(3):
+        noop.using(record=False).enqueue()
+    assert control.purge_broker(backend, "default") == 3
+    assert control.purge_broker(backend, "default") == 0
+    assert control.purge_broker(backend, "never-made") == 0
+    worker.open()
+    assert worker.receive() == []
 
 
 def test_a_broker_is_drained_when_nothing_waits_in_the_chosen_queues(make_worker: Callable[..., Worker]) -> None:
