@@ -25,7 +25,7 @@ from .compat import (
 )
 from .conf import BackendOptions
 from .core import codec
-from .core.options import TaskOptions, decode_overrides
+from .core.options import CARRIED, TaskOptions, decode_overrides
 from .core.queues import MAX_QUEUE_NAME
 from .core.reply_queue import is_ours
 from .core.states import State
@@ -162,21 +162,7 @@ class TaskqBackend(BaseTaskBackend):
         if isinstance(task, Task):
             called = decode_overrides(record.options, options)
             changes = {
-                name: getattr(called, name)
-                for name in (
-                    "max_attempts",
-                    "backoff",
-                    "retry_on",
-                    "give_up_on",
-                    "record",
-                    "store_result",
-                    "store_errors",
-                    "keep_logs",
-                    "result_ttl",
-                    "failure_ttl",
-                    "sensitive",
-                )
-                if getattr(called, name) != getattr(options, name)
+                name: getattr(called, name) for name in CARRIED if getattr(called, name) != getattr(options, name)
             }
             if record.acks_late != options.acks_late:
                 changes["acks_late"] = record.acks_late

@@ -70,7 +70,7 @@ class TaskOptions:
 OPTION_NAMES = tuple(option.name for option in fields(TaskOptions))
 
 #: options that have no column of their own and so travel in the row's ``options``
-_CARRIED = (
+CARRIED = (
     "max_attempts",
     "backoff",
     "retry_on",
@@ -119,7 +119,7 @@ def encode_overrides(options: TaskOptions, base: TaskOptions) -> str:
     if options is base:
         return ""
     changed: dict[str, object] = {}
-    for name in _CARRIED:
+    for name in CARRIED:
         value = getattr(options, name)
         if value != getattr(base, name):
             changed[name] = _encode_backoff(value) if name == "backoff" else _plain(value)
@@ -135,7 +135,7 @@ def decode_overrides(text: str, base: TaskOptions) -> TaskOptions:
         raise OptionError(f"Stored options must be a JSON object, not {type(changed).__name__}.")
     values = {option: getattr(base, option) for option in OPTION_NAMES}
     for name, value in changed.items():
-        if name not in _CARRIED:
+        if name not in CARRIED:
             raise OptionError(f"Stored option {name!r} is not known here.")
         values[name] = _decode_backoff(value) if name == "backoff" else _PARSERS[name](name, value)
     return TaskOptions(**values)

@@ -25,6 +25,7 @@ from django_taskq.compat import (
     task_backends,
     task_enqueued,
 )
+from django_taskq.core.options import CARRIED
 from django_taskq.models import TaskRecord
 from tests.taskapp.models import Note
 from tests.taskapp.tasks import add, asleep, note
@@ -140,6 +141,7 @@ def test_the_caller_holds_what_the_row_says() -> None:
         ),
         (anything, {"record": False, "store_result": False, "store_errors": False}),
         (anything, {"acks_late": False, "max_deliveries": 1}),
+        (anything, {"soft_time_limit": 5, "time_limit": timedelta(minutes=1), "keep_logs": False}),
         (full, {"max_attempts": None, "backoff": None, "retry_on": (), "acks_late": True, "sensitive": ()}),
     ],
     ids=lambda value: value.name if isinstance(value, Task) else "-".join(value),
@@ -148,7 +150,7 @@ def test_a_result_read_back_equals_the_one_that_was_given(made: Task, options: d
     result = made.using(**options).enqueue("x")
     again = made.get_result(result.id)
     assert again == result
-    for name in ("max_attempts", "backoff", "retry_on", "give_up_on", "record", "acks_late", "sensitive"):
+    for name in (*CARRIED, "acks_late", "max_deliveries"):
         assert getattr(again.task, name) == getattr(result.task, name)
     result.refresh()
     assert again == result
