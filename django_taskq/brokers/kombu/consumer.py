@@ -24,6 +24,7 @@ from ...core.states import State
 from ...core.wire import BadMessage, Call, Reference, decode
 from ..base import Lane, QueueFacts, Rows
 from .facts import ask, facts
+from .heap import HUGE, SETTLED, give_back_memory
 from .inbox import Delivery
 from .link import Link
 from .prefetch import MOST, Prefetch
@@ -120,6 +121,8 @@ class KombuConsumer:
         self._paused = NOTHING_PAUSED
         self._link: Link | None = None
         self._hangs = 0
+        #: when the memory of huge messages is given back (monotonic)
+        self._trim_at = float("inf")
 
     # Coming and going
 
@@ -156,7 +159,10 @@ class KombuConsumer:
         self._link.want(self._names, self._prefetch.count)
         if not is_kept:
             self._give_back_delivered()
-        times = [self._names_at, self._prefetch.due_at]
+        if now >= self._trim_at:
+            self._trim_at = float("inf")
+            give_back_memory()
+        times = [self._names_at, self._prefetch.due_at, self._trim_at]
         if self._later:
             if self._later[0][0] <= now:
                 self._bell.ring()
@@ -299,6 +305,8 @@ class KombuConsumer:
         messages = self._claim(names, wanted, verdicts)
         # From here on nothing raises: what was claimed is acked, and what is bad is told of, once.
         for delivery, reason in verdicts.refused:
+            if isinstance(delivery.body, bytes | str) and len(delivery.body) >= HUGE:
+                self._trim_at = time.monotonic() + SETTLED
             logger.warning(
                 "A message from queue %r was set aside: %s",
                 delivery.queue_name,

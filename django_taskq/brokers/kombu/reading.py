@@ -31,7 +31,12 @@ class FrameReader:
         Raises what py-amqp raises when it reads.
         """
         transport = self._amqp.transport
-        data = transport._read_buffer + self._read(transport.sock)  # noqa: SLF001  # what py-amqp looks at first
+        begun: bytes = transport._read_buffer  # noqa: SLF001  # what py-amqp looks at first
+        if len(begun) >= _HEAD.size and _HEAD.unpack_from(begun)[2] > _SIZE:
+            # Long bodies have a thousand such frames, which would be copied, and leave the memory in pieces.
+            self._receive_long(transport)
+            return
+        data = begun + self._read(transport.sock)
         position = 0
         try:
             while len(data) - position > _HEAD.size:
@@ -46,6 +51,20 @@ class FrameReader:
                 self._amqp.on_inbound_frame((kind, channel, data[start:end]))
         finally:
             transport._read_buffer = data[position:]  # noqa: SLF001  # as above
+
+    def _receive_long(self, transport: Any) -> None:
+        """Read what there is of one frame into a buffer of its size."""
+        timeout = transport.sock.gettimeout()
+        transport.sock.settimeout(_REST)
+        try:
+            frame = transport.read_frame()
+        except TimeoutError:
+            # It is kept there, for the next call.
+            return
+        finally:
+            if transport.sock is not None:
+                transport.sock.settimeout(timeout)
+        self._amqp.on_inbound_frame(frame)
 
     @staticmethod
     def _read(sock: Any) -> bytes:
