@@ -262,6 +262,7 @@ def test_the_admin_it_points_to_lists_the_tasks(finished: Run) -> None:
     assert all(name in page for name in ("measure_file", "stumble", "describe_python", "summarise"))
 
 
+@pytest.mark.databases("sqlite")
 def test_it_can_be_run_again_and_again(example: Project, directory: Path) -> None:
     arguments = ("demo", "--directory", str(directory / "json"), "--limit", "2", "--processes")
     outputs = [succeed(example, *arguments, processes) for processes in ("1", "2")]
@@ -311,6 +312,7 @@ def read_from(terminal: int) -> bytes:
         return b""
 
 
+@pytest.mark.databases("sqlite")
 @pytest.mark.parametrize("ending", ["Ctrl-C", "SIGTERM"])
 def test_it_stops_cleanly(example: Project, long_work: Path, ending: str) -> None:
     process = start(example, "demo", "--directory", str(long_work))

@@ -49,6 +49,8 @@ from tests.waiting import wait_until
 logger = logging.getLogger(__name__)
 
 pytestmark = [pytest.mark.once, pytest.mark.databases("sqlite", "postgres")]
+#: Of calls without rows, which are the same beside every database.
+without_rows = pytest.mark.databases("sqlite")
 
 #: Seconds by which a caller may outlast its timeout.
 LATE = 0.5
@@ -90,6 +92,7 @@ def tickets() -> int:
 # Who calls
 
 
+@without_rows
 def test_short_lived_threads(project: Project, amqp_vhost: str) -> None:
     """Whose ids are used again: who goes by them loses replies."""
     start_worker(project, processes=2)
@@ -101,6 +104,7 @@ def test_short_lived_threads(project: Project, amqp_vhost: str) -> None:
     caller.leave()
 
 
+@without_rows
 def test_many_threads(project: Project, amqp_vhost: str) -> None:
     start_worker(project, processes=2)
     caller = Caller(project, "threads", threads=64, calls=20)
@@ -120,6 +124,7 @@ def test_coroutines_some_of_which_are_cancelled(project: Project, amqp_vhost: st
     caller.leave()
 
 
+@without_rows
 def test_children_of_a_process_that_calls(project: Project, amqp_vhost: str) -> None:
     start_worker(project, processes=2)
     caller = Caller(project, "fork", children=8, calls=10)
@@ -142,6 +147,7 @@ def _get(url: str) -> dict[str, Any]:
         return cast("dict[str, Any]", json.load(answer))
 
 
+@without_rows
 @pytest.mark.parametrize("server", ["gunicorn with threads", "gunicorn", "uvicorn"])
 def test_views(server: str, amqp_url: str, amqp_vhost: str, make_project: Callable[..., Project]) -> None:
     """Gunicorn forks from a process that has called before; with uvicorn views wait in an event loop."""
@@ -188,6 +194,7 @@ def test_views(server: str, amqp_url: str, amqp_vhost: str, make_project: Callab
     check_holdings(shared_broker("amqp"), amqp_vhost, *{*pids, site.pid})
 
 
+@without_rows
 def test_over_redis(redis_url: str, make_project: Callable[..., Project]) -> None:
     project = make_project(tasks=broker(redis_url, results="rpc://"))
     start_worker(project, processes=2)
@@ -312,6 +319,7 @@ def test_a_coroutine_does_not_wait_in_the_transaction_that_enqueued(project: Pro
         assert result.get(30) == 3
 
 
+@without_rows
 def test_replies_too_large_for_a_message_say_so(project: Project) -> None:
     start_worker(project)
     large = tasks.large.using(record=False)
@@ -432,6 +440,7 @@ def test_a_task_that_no_worker_knows_fails_soon(project: Project, amqp_vhost: st
 # What nobody reads
 
 
+@without_rows
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("how", ["dropped", "held", "scope"])
 def test_replies_that_nobody_fetches(project: Project, amqp_vhost: str, how: str) -> None:
@@ -475,6 +484,7 @@ def test_replies_that_nobody_fetches(project: Project, amqp_vhost: str, how: str
         wait_until(lambda: not reply_queues(server, amqp_vhost), GONE, what="the broker to delete the queue")
 
 
+@without_rows
 def test_redis_forgets_replies_for_the_dead(redis_url: str, make_project: Callable[..., Project], gate: Gate) -> None:
     """Also those that come when their caller has been dead for long."""
     project = make_project(tasks=broker(redis_url, results="rpc://"))
@@ -556,6 +566,7 @@ def test_whoever_waits_when_the_request_ends_hears_of_it(project: Project, gate:
     gate.open()
 
 
+@without_rows
 def test_scopes_hold_what_coroutines_enqueue(project: Project) -> None:
     start_worker(project)
 
