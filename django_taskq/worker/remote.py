@@ -1,7 +1,7 @@
 """What a worker process is told through the database: what is paused, and what it is to do itself.
 
 One statement per database and look tells both. PostgreSQL and SQLite hint when it is worth one; a word is heard within two
-seconds in any case, unless a proxy swallows PostgreSQL's notifications: then within ten.
+seconds in any case, unless a proxy swallows PostgreSQL's notifications: then within twenty.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Verb: TypeAlias = Literal["ping", "drain", "resume", "stop", "stacks"]
 VERBS: tuple[Verb, ...] = get_args(Verb)
 
 #: seconds between two looks, so that every word is heard within two; and where hints tell of words
-_LOOK, _LOOK_TOLD = 1.5, 10.0
+_LOOK, _LOOK_TOLD = 1.5, 20.0
 _LONG_AGO = float("-inf")
 #: characters of an answer
 MAX_ANSWER = 100_000

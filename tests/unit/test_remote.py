@@ -25,7 +25,7 @@ def test_it_asks_at_once_and_then_seldom_where_hints_tell() -> None:
     one = remote()
     assert due(one, 100.0) == 0
     look(one, 100.0)
-    assert due(one, 100.0) == 10
+    assert due(one, 100.0) == 20
     assert due(one, 100.0, is_listening=False) == 1.5
     one.begin_anew()
     assert due(one, 100.0) == 0
@@ -38,7 +38,7 @@ def test_what_is_there_is_looked_for_at_once() -> None:
     one.hint(0.0)
     assert due(one, time.monotonic()) == 0
     look(one, time.monotonic())
-    assert due(one, time.monotonic()) > 9
+    assert due(one, time.monotonic()) > 19
 
 
 def test_what_cannot_be_seen_yet_is_looked_for_when_it_can_and_not_too_often(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,4 +56,4 @@ def test_what_cannot_be_seen_yet_is_looked_for_when_it_can_and_not_too_often(mon
     look(one, 6.0)
     assert due(one, 6.0) == 1.5
     look(one, 7.5)
-    assert due(one, 7.5) == 10
+    assert due(one, 7.5) == 20
