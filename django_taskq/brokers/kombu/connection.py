@@ -7,6 +7,8 @@ import os
 import re
 import ssl
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import unquote
 
@@ -111,6 +113,24 @@ def abandon(connection: Connection) -> None:
         held.collect()
     except Exception:  # half of it is gone already; nobody will use the rest
         logger.debug("Could not take a connection apart", exc_info=True, extra={"action": "broker_abandon"})
+
+
+@contextmanager
+def asking(options: BackendOptions) -> Iterator[Connection]:
+    """A connection for one question, which waits for no answer longer than some seconds.
+
+    Raises what ``errors_of(None)`` names.
+    """
+    connection = dial(options, heartbeat=0.0)
+    try:
+        yield connection
+    except errors_of(None):
+        raise
+    except errors_of(connection) as error:
+        # redis-py's errors are known only to who has a connection.
+        raise OperationalError(describe(error, options.broker)) from error
+    finally:
+        abandon(connection)
 
 
 def is_amqp(connection: Connection) -> bool:

@@ -6,11 +6,9 @@ import logging
 from collections.abc import Collection
 from typing import Any
 
-from kombu.exceptions import OperationalError
-
 from ...conf import BackendOptions
 from ..base import QueueFacts
-from .connection import abandon, describe, dial, errors_of, is_amqp
+from .connection import asking, describe, errors_of, is_amqp
 
 logger = logging.getLogger("django_taskq.broker")
 
@@ -33,16 +31,8 @@ def facts(options: BackendOptions, queue_names: Collection[str]) -> dict[str, Qu
 
     Opens a connection for the question. Raises what ``connection.errors_of(None)`` names.
     """
-    connection = dial(options, heartbeat=0.0)
-    try:
+    with asking(options) as connection:
         return _facts(options, connection, queue_names)
-    except errors_of(None):
-        raise
-    except errors_of(connection) as error:
-        # redis-py's errors are known only to who has a connection.
-        raise OperationalError(describe(error, options.broker)) from error
-    finally:
-        abandon(connection)
 
 
 def _facts(options: BackendOptions, connection: Any, queue_names: Collection[str]) -> dict[str, QueueFacts]:
