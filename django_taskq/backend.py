@@ -31,6 +31,7 @@ from .core.reply_queue import is_ours
 from .core.states import State
 from .core.topology import unfit
 from .definition import Task
+from .forks import renew_properties
 from .models import TaskRecord
 from .option_checks import check_options
 from .result import TaskResult, result_of, result_of_reply
@@ -181,3 +182,7 @@ class TaskqBackend(BaseTaskBackend):
     def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
         """What is wrong with this alias; empty when nothing is."""
         return list(check_options(self.alias, self.options))
+
+
+renew_properties(TaskqBackend.__module__, TaskqBackend.__name__)
+renew_properties(BackendOptions.__module__, BackendOptions.__name__)

@@ -14,20 +14,24 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from functools import cached_property
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import django
+import kombu
 import psutil
 from django.db import connections
+from django.db.backends.signals import connection_created
 
 django.setup()
 
-from django_taskq import ResultTimeout, TaskResult, request_scope  # noqa: E402  # needs the project's apps
+from django_taskq import ResultTimeout, TaskqBackend, TaskResult, request_scope  # noqa: E402  # needs the project's apps
+from django_taskq.compat import task_backends, task_enqueued  # noqa: E402  # as above
 from django_taskq.results import rpc  # noqa: E402  # as above
 from tests.taskapp import tasks  # noqa: E402  # as above
 from tests.waiting import wait_until  # noqa: E402  # as above
@@ -213,11 +217,10 @@ def fork(*, children: int, calls: int) -> dict[str, Any]:
         pids = []
         for number in range(children):
             before = tally.right
-            # As when another thread takes a reply in this very moment.
-            with rpc._tickets_lock if number % 2 else nullcontext():
+            with _busy() if number % 2 else nullcontext():
                 pid = os.fork()
-            if pid == 0:
-                _end_child(calls)
+                if pid == 0:
+                    _end_child(calls)
             pids.append(pid)
             wait_until(lambda: tally.right > before, what="calls between two forks")  # noqa: B023  # called at once
         is_over.set()
@@ -225,6 +228,38 @@ def fork(*, children: int, calls: int) -> dict[str, Any]:
             call.result()
     tally.call(1)
     return tally.report(children=pids)
+
+
+@contextmanager
+def _busy() -> Iterator[None]:
+    """Let another thread hold what threads that call hold for moments: its child finds it so, without that thread."""
+    is_held, is_over = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with ExitStack() as stack:
+            for lock in _momentary_locks():
+                stack.enter_context(lock)
+            is_held.set()
+            is_over.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    is_held.wait()
+    yield
+    is_over.set()
+    thread.join()
+
+
+def _momentary_locks() -> Iterator[Any]:
+    """Held while a reply is taken, signals are sent, a backend is looked up, a property is computed."""
+    yield from (rpc._tickets_lock, task_enqueued.lock, connection_created.lock)
+    backends: Any = task_backends
+    yield from (value for value in vars(backends._connections).values() if hasattr(value, "acquire"))
+    for cls in (TaskqBackend, kombu.Connection):
+        for value in vars(cls).values():
+            # Python 3.12 and later: kombu's only.
+            if isinstance(value, cached_property) and hasattr(value, "lock"):
+                yield value.lock
 
 
 def _end_child(calls: int) -> None:

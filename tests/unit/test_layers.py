@@ -17,7 +17,7 @@ from tests.unit.source import PACKAGE, Import, Module, imports, modules, part_of
 
 LAYERS: dict[str, int] = {
     **dict.fromkeys(("exceptions", "core"), 0),
-    **dict.fromkeys(("bell", "conf", "compat", "current", "database", "instrument", "signals", "wakeup"), 1),
+    **dict.fromkeys(("bell", "conf", "compat", "current", "database", "forks", "instrument", "signals", "wakeup"), 1),
     **dict.fromkeys(("broker_url", "option_values", "queue_arguments", "result_url", "routes", "topology_options"), 1),
     **dict.fromkeys(("models", "migrations", "transitions", "brokers", "results"), 2),
     **dict.fromkeys(

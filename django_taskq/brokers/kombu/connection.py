@@ -17,6 +17,7 @@ from kombu.connection import Connection
 from kombu.exceptions import KombuError, OperationalError
 
 from ...conf import BackendOptions
+from ...forks import renew_properties
 
 logger = logging.getLogger("django_taskq.broker")
 
@@ -268,3 +269,8 @@ def _secrets(url: str) -> list[str]:
         found |= {password, unquote(password)}
         found |= {piece.partition("=")[2] for piece in query.split("&") if "pass" in piece or "secret" in piece}
     return sorted((secret for secret in found if secret), key=len, reverse=True)
+
+
+renew_properties("kombu.connection", "Connection")
+renew_properties("kombu.transport.base", "Transport")
+renew_properties("kombu.transport.virtual.base", "Channel", "QoS")
