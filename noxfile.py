@@ -19,6 +19,8 @@ from tests.servers import VENDORS
 DJANGOS = ("5.2", "6.0", "6.1")
 #: Processes that run tests side by side; those that measure time run alone, afterwards.
 WORKERS = "2"
+#: How they share the tests: neighbours, which have fixtures in common, stay together until one of them has no more.
+SHARED = ("-n", WORKERS, "--dist", "worksteal")
 #: pytest's exit codes for "all passed" and "none were selected": a database may have none that measure time.
 PASSED, NONE_SELECTED = 0, 5
 #: Seconds pytest gets after a Ctrl-C to end its workers and its servers.
@@ -59,6 +61,20 @@ def django(session: nox.Session, django: str) -> None:
     run_suite(session, python="python", django=django)
 
 
+def runs_with(django: str) -> list[tuple[str, list[str], list[int]]]:
+    """Kinds of runs, what pytest is told for each, and the exit codes that are good ones.
+
+    What has nothing to do with the version of Django, time among it, is tested with one of them; and of real processes
+    with another one that those work which stand for all.
+    """
+    if django != HERE:
+        return [("side by side", ["-m", "not once and not timing and (smoke or not acceptance)", *SHARED], [PASSED])]
+    return [
+        ("side by side", ["-m", "not timing", *SHARED], [PASSED]),
+        ("timing", ["-m", "timing"], [PASSED, NONE_SELECTED]),
+    ]
+
+
 def run_suite(session: nox.Session, *, python: str, django: str) -> None:
     """Run all tiers on every database, also when one fails; the pure tier once."""
     failed: list[str] = []
@@ -69,18 +85,12 @@ def run_suite(session: nox.Session, *, python: str, django: str) -> None:
         once = [] if database == VENDORS[0] else ["--ignore=tests/unit"]
         if django != HERE and (database == "mariadb" or django != DJANGOS[-1]):
             # Real workers on MariaDB differ from those on PostgreSQL in their SQL only, which the contract tier
-            # covers here, too, and those with a Django between the oldest and the newest in nothing at all; minutes
-            # that the suite's 20 don't have.
+            # covers here, too, and those with a Django between the oldest and the newest in nothing at all.
             once.append("--ignore=tests/acceptance")
         if django != HERE:
             # Their clients are installed here only.
             once.append("--ignore=tests/contract/stores")
-        # What has nothing to do with the version of Django runs with one of them.
-        here = "" if django == HERE else " and not once"
-        for kind, options, passed in (
-            ("side by side", ["-m", f"not timing{here}", "-n", WORKERS], [PASSED]),
-            ("timing", ["-m", f"timing{here}"], [PASSED, NONE_SELECTED]),
-        ):
+        for kind, options, passed in runs_with(django):
             name = f"Django {django}, {database}, {kind}"
             report = REPORTS / f"{name.replace(', ', '-').replace(' ', '-').lower()}.xml"
             session.log(name)

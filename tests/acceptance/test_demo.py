@@ -185,6 +185,7 @@ def states() -> Counter[str]:
     return Counter(TaskRecord.objects.values_list("state", flat=True))
 
 
+@pytest.mark.smoke
 def test_the_summary_says_what_another_way_of_counting_says(finished: Run) -> None:
     output, directory = finished.output, finished.directory
     parsed = [*(directory / name for name in TRICKY), *directory.glob("json/**/*.py"), *directory.glob("email/**/*.py")]
@@ -229,17 +230,20 @@ def test_files_that_cannot_be_parsed_are_named_with_the_reason(finished: Run) ->
     assert len(section.splitlines()) == len(expected)
 
 
+@pytest.mark.smoke
 def test_a_task_fails_on_purpose_and_is_retried(finished: Run) -> None:
     assert shown(finished.output, "attempt 1").endswith("StumbleError: attempt 1 fails on purpose")
     assert shown(finished.output, "attempt 2").endswith("StumbleError: attempt 2 fails on purpose")
     assert shown(finished.output, "attempt 3") == "succeeded"
 
 
+@pytest.mark.smoke
 def test_an_async_task_answers(finished: Run) -> None:
     assert ".".join(str(part) for part in sys.version_info[:3]) in shown(finished.output, "python")
     assert number(finished.output, "library") == len(sys.stdlib_module_names)
 
 
+@pytest.mark.smoke
 def test_every_task_it_enqueued_has_succeeded(finished: Run) -> None:
     files = number(finished.output, "files")
     assert f"- enqueued {files + 2} tasks in " in finished.output
@@ -247,6 +251,7 @@ def test_every_task_it_enqueued_has_succeeded(finished: Run) -> None:
     assert states() == {"SUCCESSFUL": files + 3}
 
 
+@pytest.mark.smoke
 def test_the_admin_it_points_to_lists_the_tasks(finished: Run) -> None:
     lines = r"manage\.py createsuperuser\n.*manage\.py runserver\n.*http://127\.0\.0\.1:8000/admin/"
     assert re.search(lines, finished.output)

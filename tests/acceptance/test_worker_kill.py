@@ -97,6 +97,7 @@ def test_a_task_that_kills_its_worker_is_set_aside(project: Project, tmp_path: P
     assert poison.attempts == 3
 
 
+@pytest.mark.smoke
 def test_a_task_that_may_run_once_is_set_aside_by_its_first_kill(project: Project, tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     poison = tasks.die.using(acks_late=False).enqueue(str(trace), "kill")

@@ -325,6 +325,7 @@ def test_a_long_name_is_shortened(project: Project) -> None:
     assert ended(tasks.add.enqueue(1, 2)).result == "3"
 
 
+@pytest.mark.smoke
 def test_banner_and_log_lines(project: Project, tmp_path: Path) -> None:
     good, bad = tasks.add.enqueue(1, 2), tasks.fail.enqueue("on purpose")
     again = tasks.fail_until.using(max_attempts=2, backoff=0).enqueue(str(tmp_path / "again"), 2)

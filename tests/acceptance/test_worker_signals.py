@@ -154,6 +154,7 @@ def test_shutdown_timeout_is_not_waited_for(project: Project) -> None:
     assert time.monotonic() - since < 10.0
 
 
+@pytest.mark.smoke
 def test_a_killed_child_is_replaced_and_its_tasks_run_again_at_once(project: Project, gate: Gate) -> None:
     tasks.noop.enqueue_many([()] * 50)
     late, early = (tasks.hold.using(acks_late=late).enqueue(gate.path, f"{late}") for late in (True, False))
@@ -198,6 +199,7 @@ def test_children_do_not_outlive_their_supervisor(project: Project, gate: Gate) 
     assert not WorkerRecord.objects.exists()
 
 
+@pytest.mark.smoke
 def test_another_worker_takes_over_from_one_that_is_killed(make_project: Callable[..., Project], gate: Gate) -> None:
     project = make_project(tasks=SHORT_LEASE)
     lost = start_worker(project)

@@ -95,6 +95,7 @@ def write_app(directory: Path, source: str) -> None:
     (directory / "tasks.py").write_text(source)
 
 
+@pytest.mark.smoke
 def test_tasks_of_every_app_and_of_imports_are_known(make_project: Callable[..., Project]) -> None:
     definition = "from django_taskq import task\n@task\ndef work(): return __name__\n"
     project = make_project(

@@ -26,6 +26,8 @@ from tests.taskapp import tasks
 from tests.taskapp.models import Note
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.smoke
+
 #: Receivers of the worker's signals, which write down what they are told.
 LISTENER = """
 import os, sys
