@@ -26,7 +26,7 @@ from tests.acceptance.project import Project
 from tests.acceptance.workers import ended, lines, row, start_worker, states
 from tests.servers import TCPProxy, shared_broker
 from tests.taskapp import tasks
-from tests.waiting import wait_until
+from tests.waiting import LATE, wait_until
 
 pytestmark = [pytest.mark.once, pytest.mark.databases("sqlite", "postgres")]
 
@@ -213,7 +213,7 @@ def test_while_the_store_is_down_values_are_in_their_rows(redis_url: str, make_p
         began = time.monotonic()
         with pytest.raises(ResultUnavailable, match="failed") as error:
             before.get(2)
-        assert time.monotonic() - began < 2.5
+        assert time.monotonic() - began < 2.0 + LATE
         for text in (str(error.value), worker.text()):
             assert server.password not in text
         proxy.resume()

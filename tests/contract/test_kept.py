@@ -39,7 +39,7 @@ from tests.contract.rows import USING, put_and_take
 from tests.memory_store import MEMORY, MemoryServer, memory_server
 from tests.servers import RedisServer, TCPProxy, shared_broker
 from tests.taskapp.tasks import add
-from tests.waiting import wait_until
+from tests.waiting import LATE, wait_until
 
 pytestmark = [
     pytest.mark.once,
@@ -51,8 +51,6 @@ pytestmark = [
 
 #: Seconds until something that should happen has happened.
 DEADLINE = 10.0
-#: Seconds a caller may wait beyond its timeout: the promise.
-BEYOND = 0.5
 NAME = "tests.taskapp.tasks.add"
 
 
@@ -297,7 +295,7 @@ def test_what_has_ended_is_there_at_once(results: KeptResults) -> None:
     reply = stored(results)
     began = time.monotonic()
     assert wait(results, reply.task_id, 0).result == "42"
-    assert time.monotonic() - began < BEYOND
+    assert time.monotonic() - began < LATE
 
 
 @pytest.mark.parametrize("timeout", [None, DEADLINE])
@@ -310,7 +308,7 @@ def test_who_waits_is_told_of_the_end(
     began = time.monotonic()
     results.keep(reply)
     assert waiting.result(DEADLINE).result == "42"
-    assert time.monotonic() - began < BEYOND
+    assert time.monotonic() - began < LATE
     assert waiters(reply.task_id) == 0
 
 
@@ -367,16 +365,17 @@ def test_a_state_that_is_not_final_is_no_end(memory: MemoryServer, memory_url: s
         wait(results, task_id, 0.2)
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("timeout", [0, 0.3])
 def test_nobody_waits_longer_than_the_timeout(results: KeptResults, timeout: float) -> None:
     task_id, began = new_id(), time.monotonic()
     with pytest.raises(ResultTimeout, match=f"Task {task_id} did not finish within {timeout} s"):
         wait(results, task_id, timeout)
-    assert timeout <= time.monotonic() - began < timeout + BEYOND
+    assert timeout <= time.monotonic() - began < timeout + LATE
     began = time.monotonic()
     with pytest.raises(ResultTimeout):
         async_to_sync(results.await_)(task_id, timeout, is_recorded=False)
-    assert timeout <= time.monotonic() - began < timeout + BEYOND
+    assert timeout <= time.monotonic() - began < timeout + LATE
     assert waiters(task_id) == 0
 
 
@@ -465,7 +464,7 @@ def test_whoever_waits_hears_within_its_timeout_that_the_server_is_down(
         began = time.monotonic()
         with pytest.raises(ResultStoreError, match=r"mem://.* failed: refused"):
             ask(results, new_id(), timeout)
-        assert time.monotonic() - began < timeout + BEYOND
+        assert time.monotonic() - began < timeout + LATE
 
 
 def await_sync(results: KeptResults, task_id: str, timeout: float) -> object:
@@ -482,7 +481,7 @@ def test_whoever_waits_hears_within_its_timeout_that_the_server_does_not_answer(
             began = time.monotonic()
             with pytest.raises(ResultStoreError, match=r"mem://.* has not answered for"):
                 ask(results, new_id(), 1.0)
-            assert 1.0 <= time.monotonic() - began < 1.0 + BEYOND
+            assert 1.0 <= time.monotonic() - began < 1.0 + LATE
     finally:
         memory.may_answer.set()
 
@@ -495,7 +494,7 @@ def test_who_waits_without_limit_is_told_some_time(
     began = time.monotonic()
     with pytest.raises(ResultStoreError, match="refused"):
         wait(open_results(memory_url), new_id(), None)
-    assert 1.0 <= time.monotonic() - began < 3.0
+    assert 1.0 <= time.monotonic() - began < 1.0 + DEADLINE
 
 
 def test_a_server_that_is_back_is_asked_again(
@@ -548,7 +547,7 @@ def waits_in_vain(results: KeptResults, timeout: float, secret: str = "no secret
     began = time.monotonic()
     with pytest.raises((ResultTimeout, ResultStoreError)) as error:
         wait(results, new_id(), timeout)
-    assert time.monotonic() - began < timeout + BEYOND
+    assert time.monotonic() - began < timeout + LATE
     assert secret not in f"{error.value!r} {error.value.__cause__!r}"
     return error.type
 
@@ -749,7 +748,7 @@ def test_a_store_that_does_not_answer_has_no_longer_than_the_caller(
             began = time.monotonic()
             with pytest.raises(ResultStoreError, match="did not answer in time"):
                 get(0.6)
-            assert time.monotonic() - began < 0.6 + BEYOND
+            assert time.monotonic() - began < 0.6 + LATE
     finally:
         memory.may_answer.set()
     assert get(5) == 3

@@ -30,7 +30,7 @@ from django_taskq.transitions.due import expire_overdue
 from django_taskq.transitions.finish import End, finish
 from tests.contract.rows import USING, ago, now, put, statements
 from tests.taskapp.tasks import add, noop
-from tests.waiting import wait_until
+from tests.waiting import LATE, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -39,8 +39,6 @@ IMPLEMENTATIONS: dict[str, Callable[[], ResultStore]] = {"database": lambda: Dat
 
 #: Seconds until something that should happen has happened.
 DEADLINE = 10.0
-#: Seconds a caller may wait beyond its timeout: the promise.
-BEYOND = 0.5
 MISSING = "0190a0a0-0000-7000-8000-000000000000"
 
 
@@ -173,13 +171,14 @@ def test_expiring_is_an_end(store: ResultStore, elsewhere: Callable[..., Future[
     assert waiting.result(DEADLINE).state == State.EXPIRED
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("timeout", [0, 0.0, 0.3])
 def test_nobody_waits_longer_than_the_timeout(store: ResultStore, timeout: float) -> None:
     task_id = put()
     start = time.monotonic()
     with pytest.raises(ResultTimeout, match=f"Task {task_id} did not finish within {timeout} s"):
         store.wait(task_id, timeout)
-    assert timeout <= time.monotonic() - start < timeout + BEYOND
+    assert timeout <= time.monotonic() - start < timeout + LATE
     assert not is_waited_for(task_id)
 
 
@@ -302,12 +301,13 @@ def test_awaiting_leaves_the_event_loop_free(store: ResultStore) -> None:
     assert [str(row_of(ended).pk) for ended in async_to_sync(main)()] == ids
 
 
+@pytest.mark.timing
 def test_awaiting_ends_with_its_timeout(store: ResultStore) -> None:
     task_id = put()
     start = time.monotonic()
     with pytest.raises(ResultTimeout):
         async_to_sync(store.await_)(task_id, 0.2)
-    assert 0.2 <= time.monotonic() - start < 0.2 + BEYOND
+    assert 0.2 <= time.monotonic() - start < 0.2 + LATE
     assert not is_waited_for(task_id)
 
 

@@ -146,6 +146,7 @@ class TestRedis:
             store.put("key", b"after", 60)
             assert store.get("key") == b"after"
 
+    @pytest.mark.timing
     def test_a_server_that_hangs_is_given_up(self) -> None:
         with (
             RedisServer(durable=False) as server,
