@@ -16,6 +16,9 @@ from tests.acceptance.workers import Gate, ended, lines, row, start_worker, wait
 from tests.taskapp import tasks
 from tests.waiting import wait_until
 
+#: Of processes, which wait for MariaDB as they do for SQLite.
+no_other_database = pytest.mark.databases("sqlite", "postgres")
+
 #: Seconds that a task may wait for a slot that is free.
 DELAY = 0.2
 
@@ -25,6 +28,7 @@ def gate(tmp_path: Path) -> Gate:
     return Gate(tmp_path / "gate")
 
 
+@no_other_database
 @pytest.mark.timing
 def test_200_coroutines_of_one_second_take_less_than_three(project: Project) -> None:
     start_worker(project)
@@ -34,6 +38,7 @@ def test_200_coroutines_of_one_second_take_less_than_three(project: Project) -> 
     assert time.monotonic() - since < 3.0
 
 
+@no_other_database
 @pytest.mark.timing
 @pytest.mark.parametrize(("processes", "threads"), [(2, 1), (1, 2)], ids=["two processes", "two threads"])
 def test_a_long_task_delays_no_other_while_a_slot_is_free(
@@ -86,6 +91,7 @@ def test_what_was_taken_behind_a_long_task_is_given_back_uncounted(
         assert record.claim > 1, "given back, not left"
 
 
+@no_other_database
 @pytest.mark.timing
 def test_a_coroutine_that_blocks_its_loop_does_not_hold_up_other_processes(
     project: Project, tmp_path: Path, gate: Gate
@@ -98,6 +104,7 @@ def test_a_coroutine_that_blocks_its_loop_does_not_hold_up_other_processes(
     gate.open()
 
 
+@no_other_database
 @pytest.mark.timing
 def test_threads_and_coroutines_do_not_wait_for_each_other(project: Project, tmp_path: Path, gate: Gate) -> None:
     trace = str(tmp_path / "trace")

@@ -25,6 +25,9 @@ logger = logging.getLogger(__name__)
 
 pytestmark = pytest.mark.once
 
+#: Of processes, which wait for MariaDB as they do for SQLite.
+no_other_database = pytest.mark.databases("sqlite", "postgres")
+
 #: Seconds of the limits here; and until the slot of a task that does not end is free again, at most.
 LIMIT, FREE = 0.5, 5.0
 #: Until its end is told: after a hard limit, and after somebody cancelled it.
@@ -138,6 +141,7 @@ def gate(tmp_path: Path) -> Gate:
     return Gate(tmp_path / "gate")
 
 
+@no_other_database
 @pytest.mark.parametrize("arguments", [["--threads=1"], ["--threads=2"]], ids=["main", "threads"])
 def test_limits_and_what_follows(project: Project, tmp_path: Path, gate: Gate, arguments: list[str]) -> None:
     start_worker(project, *arguments, "--soft-time-limit=0.3", "--time-limit=0.6")
@@ -191,6 +195,7 @@ def test_a_task_is_cancelled_though_its_worker_dies(project: Project, gate: Gate
     assert gate.started() == ["held"]
 
 
+@no_other_database
 def test_what_cannot_be_run_twice_is_not_given_back(project: Project, gate: Gate) -> None:
     """Beside a task whose process had to be replaced."""
     start_worker(project, "--threads=3")
@@ -231,6 +236,7 @@ def test_tasks_without_a_row(amqp_url: str, make_project: Callable[..., Project]
     assert worker.returncode is None
 
 
+@no_other_database
 @pytest.mark.parametrize("kind", ["stubborn", "regex"])
 def test_a_worker_can_stop_though_a_task_does_not(project: Project, gate: Gate, kind: str) -> None:
     worker = start_worker(project)

@@ -18,6 +18,9 @@ from tests.acceptance.workers import BANNER, Gate, drain, ended, lines, row, sta
 from tests.taskapp import tasks
 from tests.waiting import wait_until
 
+#: Of the command, which does not ask the database about it.
+whatever_database = pytest.mark.databases("sqlite")
+
 TASKQ = "django_taskq.TaskqBackend"
 ANY_QUEUE = {"default": {"BACKEND": TASKQ, "QUEUES": []}}
 TWO_ALIASES = {"default": {"BACKEND": TASKQ, "QUEUES": []}, "other": {"BACKEND": TASKQ, "QUEUES": ["default", "mail"]}}
@@ -67,6 +70,7 @@ def test_a_pattern_finds_queues_that_come_later(project: Project) -> None:
     assert row(left).state == "READY"
 
 
+@whatever_database
 def test_a_bare_worker_serves_every_alias(make_project: Callable[..., Project]) -> None:
     project = make_project(tasks=TWO_ALIASES)
     results = [tasks.add.using(backend=alias).enqueue(1, 2) for alias in TWO_ALIASES]
@@ -75,6 +79,7 @@ def test_a_bare_worker_serves_every_alias(make_project: Callable[..., Project]) 
     assert "serves    default (database default), other (database default)" in worker.text()
 
 
+@whatever_database
 def test_backend_narrows_it_to_one_alias(make_project: Callable[..., Project]) -> None:
     project = make_project(tasks=TWO_ALIASES)
     results = [tasks.add.using(backend=alias).enqueue(1, 2) for alias in TWO_ALIASES]
@@ -83,6 +88,7 @@ def test_backend_narrows_it_to_one_alias(make_project: Callable[..., Project]) -
     assert "serves    other (database default)\n" in worker.text()
 
 
+@whatever_database
 def test_an_unknown_alias_is_refused(make_project: Callable[..., Project]) -> None:
     project = make_project(tasks=TWO_ALIASES)
     worker = project.runworker("--backend=othr")
@@ -91,6 +97,7 @@ def test_an_unknown_alias_is_refused(make_project: Callable[..., Project]) -> No
     assert "Traceback" not in worker.text()
 
 
+@whatever_database
 def test_a_worker_without_any_alias_is_refused(make_project: Callable[..., Project]) -> None:
     module = "django.tasks" if not _is_backport() else "django_tasks"
     project = make_project(tasks={"default": {"BACKEND": f"{module}.backends.dummy.DummyBackend"}})
@@ -108,6 +115,7 @@ def _is_backport() -> bool:
 # Slots
 
 
+@whatever_database
 def test_processes_threads_and_coroutines_are_as_many_as_told(project: Project, gate: Gate) -> None:
     names = [f"thread-{index}" for index in range(4)]
     tasks.hold.enqueue_many([(gate.path, name) for name in [*names, "waits"]])
@@ -126,6 +134,7 @@ def test_processes_threads_and_coroutines_are_as_many_as_told(project: Project, 
     gate.wait_for("waits", "waits-too")
 
 
+@whatever_database
 def test_without_coroutine_slots_async_tasks_run_in_threads(project: Project, gate: Gate) -> None:
     tasks.ahold.enqueue(gate.path, "first")
     second = tasks.ahold.enqueue(gate.path, "second")
@@ -173,6 +182,7 @@ def test_the_order_holds_over_several_queues_and_aliases(make_project: Callable[
     assert lines(trace) == [f"{number}" for _, number in sorted(expected)]
 
 
+@whatever_database
 def test_concurrency_is_so_many_processes_with_one_slot_each(project: Project, gate: Gate) -> None:
     tasks.hold.enqueue_many([(gate.path, f"{number}") for number in range(2)])
     tasks.ahold.enqueue(gate.path, "waits")
@@ -185,6 +195,7 @@ def test_concurrency_is_so_many_processes_with_one_slot_each(project: Project, g
     gate.wait_for("waits")
 
 
+@whatever_database
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -215,6 +226,7 @@ def test_impossible_arguments_are_refused(arguments: list[str]) -> None:
         call_command("runworker", *arguments)
 
 
+@whatever_database
 def test_a_wrong_argument_ends_with_2(project: Project) -> None:
     worker = project.runworker("--processes=0")
     assert worker.wait() == 2
@@ -310,6 +322,7 @@ def test_a_task_that_is_retried_counts_once_per_attempt(project: Project, tmp_pa
 # What it says
 
 
+@whatever_database
 def test_the_name_is_found_in_rows(project: Project) -> None:
     start_worker(project, "--name=mail-worker", "--queues=mail,a*", processes=2)
     records = wait_for_workers(2)
@@ -320,6 +333,7 @@ def test_the_name_is_found_in_rows(project: Project) -> None:
     assert row(result).worker_ids.startswith("mail-worker-")
 
 
+@whatever_database
 def test_a_long_name_is_shortened(project: Project) -> None:
     start_worker(project, f"--name={'ä' * 300}")
     assert ended(tasks.add.enqueue(1, 2)).result == "3"
@@ -356,12 +370,14 @@ def test_banner_and_log_lines(project: Project, tmp_path: Path) -> None:
     assert "Traceback (most recent call last)" in text
 
 
+@whatever_database
 def test_quiet_and_loud(project: Project) -> None:
     tasks.noop.enqueue()
     assert drain(project, "--verbosity=0").text() == ""
     assert "has pid" in drain(project, "--verbosity=2").text()
 
 
+@whatever_database
 def test_a_project_that_logs_for_itself_is_left_alone(make_project: Callable[..., Project]) -> None:
     logging = {
         "version": 1,
@@ -387,6 +403,7 @@ class Raising(logging.Handler):
 """
 
 
+@whatever_database
 def test_a_log_handler_that_raises_fails_no_task(make_project: Callable[..., Project]) -> None:
     logging = {
         "version": 1,

@@ -19,6 +19,9 @@ from tests.acceptance.workers import Gate, ended, frozen, is_gone, lines, row, s
 from tests.taskapp import tasks
 from tests.waiting import wait_until
 
+#: Of processes, which wait for MariaDB as they do for SQLite.
+no_other_database = pytest.mark.databases("sqlite", "postgres")
+
 #: Seconds after a heartbeat until a worker counts as lost; the least that OPTIONS takes is 3.
 LEASE = 3.0
 
@@ -80,6 +83,7 @@ def test_first_signal_lets_running_tasks_end_and_starts_none(
     assert not WorkerRecord.objects.exists()
 
 
+@no_other_database
 @pytest.mark.timing
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 def test_an_idle_worker_is_gone_within_a_second(project: Project, number: signal.Signals) -> None:
@@ -91,6 +95,7 @@ def test_an_idle_worker_is_gone_within_a_second(project: Project, number: signal
     assert not WorkerRecord.objects.exists()
 
 
+@no_other_database
 @pytest.mark.timing
 @pytest.mark.parametrize("threads", [1, 2])
 def test_second_signal_stops_at_once_and_gives_back(project: Project, gate: Gate, threads: int) -> None:
@@ -120,6 +125,7 @@ def test_second_signal_stops_at_once_and_gives_back(project: Project, gate: Gate
     assert not WorkerRecord.objects.exists()
 
 
+@no_other_database
 @pytest.mark.timing
 def test_second_signal_ends_a_task_that_lets_nothing_else_run(project: Project, gate: Gate) -> None:
     """A regular expression that never ends holds the interpreter's lock: the process cannot even hear."""
@@ -136,6 +142,7 @@ def test_second_signal_ends_a_task_that_lets_nothing_else_run(project: Project, 
     assert not project.living()
 
 
+@no_other_database
 def test_shutdown_timeout_is_a_second_signal(project: Project, gate: Gate) -> None:
     result = tasks.hold.enqueue(gate.path, "long")
     worker = start_worker(project, "--shutdown-timeout=0.5")
@@ -147,6 +154,7 @@ def test_shutdown_timeout_is_a_second_signal(project: Project, gate: Gate) -> No
     assert row(result).state == "READY"
 
 
+@no_other_database
 def test_shutdown_timeout_is_not_waited_for(project: Project) -> None:
     worker = start_worker(project, "--shutdown-timeout=60")
     since = time.monotonic()
@@ -184,6 +192,7 @@ def test_a_killed_child_is_replaced_and_its_tasks_run_again_at_once(project: Pro
     assert "Took over from" in worker.text()
 
 
+@no_other_database
 @pytest.mark.timing
 def test_children_do_not_outlive_their_supervisor(project: Project, gate: Gate) -> None:
     result = tasks.hold.enqueue(gate.path, "long")

@@ -60,6 +60,13 @@ def served(kind: StoreKind) -> Iterator[Served]:
         yield served
 
 
+@pytest.fixture(scope="module")
+def spare_server(kind: StoreKind) -> Iterator[Served]:
+    """A server that nobody has used when the first test of a kind takes it, and that its last one stops."""
+    with kind.serve() as served:
+        yield served
+
+
 @pytest.fixture
 def own_server(kind: StoreKind) -> Iterator[Served]:
     """A server for this test alone, that nobody has used."""
@@ -301,13 +308,13 @@ class TestManyAtOnce:
                 future.result()
         assert seen <= set(values)
 
-    def test_processes_may_both_be_the_first(self, own_server: Served) -> None:
+    def test_processes_may_both_be_the_first(self, spare_server: Served) -> None:
         keys = [new_key(), new_key()]
         waiting, go = os.pipe()
 
         def use(key: str) -> None:
             os.close(go)
-            with closing(make(own_server)) as store:
+            with closing(make(spare_server)) as store:
                 os.read(waiting, 1)
                 store.put(key, key.encode(), 60)
                 assert store.get(key) == key.encode()
@@ -319,7 +326,7 @@ class TestManyAtOnce:
         os.close(go)
         os.close(waiting)
         assert [ending_of(child) for child in children] == [0, 0]
-        with closing(make(own_server)) as store:
+        with closing(make(spare_server)) as store:
             assert [store.get(key) for key in keys] == [key.encode() for key in keys]
 
 
@@ -368,16 +375,16 @@ def texts_of(error: BaseException | None) -> list[str]:
 
 
 class TestServerDown:
-    def test_every_primitive_fails_in_time_and_says_no_secret(self, own_server: Served, key: str) -> None:
-        secrets = secrets_of(own_server)
-        with closing(make(own_server)) as used:
+    def test_every_primitive_fails_in_time_and_says_no_secret(self, spare_server: Served, key: str) -> None:
+        secrets = secrets_of(spare_server)
+        with closing(make(spare_server)) as used:
             used.put(key, b"kept", 60)
             assert used.get(key) == b"kept"
-            own_server.stop()
+            spare_server.stop()
 
             # Making one connects to nothing.
             start = time.monotonic()
-            unused = make(own_server)
+            unused = make(spare_server)
             assert time.monotonic() - start < MARGIN
             with closing(unused), ThreadPoolExecutor() as threads:
                 operations: list[Callable[[], object]] = []
