@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from tests.reaper import reaper
-from tests.waiting import wait_until
+from tests.waiting import allowed, wait_until
 
 
 class Process:
@@ -64,6 +64,7 @@ class Process:
 
     def wait(self, deadline: float = 30.0) -> int:
         """Return the exit code; raise TimeoutError, with the output, when it still runs after `deadline` seconds."""
+        deadline = allowed(deadline)
         try:
             return self._popen.wait(deadline)
         except subprocess.TimeoutExpired:

@@ -30,7 +30,7 @@ def project(request: pytest.FixtureRequest, make_project: Callable[..., Project]
 def test_a_burst_without_work_ends(project: Project) -> None:
     began = time.monotonic()
     drain(project)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 25
 
 
 def test_a_burst_ends_with_the_last_of_all_that_its_tasks_bring_about(project: Project, tmp_path: Path) -> None:

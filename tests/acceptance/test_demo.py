@@ -331,7 +331,7 @@ def test_it_stops_cleanly(example: Project, long_work: Path, ending: str) -> Non
         process.send(signal.SIGTERM)
     code = process.wait(DEADLINE)
 
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 40
     assert code == 130
     cancelled = re.search(r"Stopped; ([\d,]+) tasks that had not run yet cancelled", process.stderr.read_text())
     assert cancelled, process.text()

@@ -426,7 +426,7 @@ def test_a_task_that_no_worker_knows_fails_soon(project: Project, amqp_vhost: st
         nobody_knows.enqueue().get(20)
     with pytest.raises(TaskFailed, match=r"nobody_knows"):
         nobody_knows.using(record=False).enqueue().get(20)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 15
     wait_until(
         lambda: not any(info.messages for info in shared_broker("amqp").queue_info(amqp_vhost).values()),
         what="nothing to be left",

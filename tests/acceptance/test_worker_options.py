@@ -260,7 +260,7 @@ def test_burst_ends_when_nothing_due_is_left(project: Project, tmp_path: Path) -
 def test_burst_on_an_empty_queue_ends_at_once(project: Project) -> None:
     since = time.monotonic()
     drain(project)
-    assert time.monotonic() - since < 10.0
+    assert time.monotonic() - since < 25.0
 
 
 def test_burst_runs_what_came_due_before_it_started(project: Project) -> None:

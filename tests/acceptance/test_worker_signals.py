@@ -17,7 +17,7 @@ from tests.acceptance.process import Process
 from tests.acceptance.project import Project
 from tests.acceptance.workers import Gate, ended, frozen, is_gone, lines, row, start_worker, states, wait_until_done
 from tests.taskapp import tasks
-from tests.waiting import wait_until
+from tests.waiting import allowed, wait_until
 
 #: Of processes, which wait for MariaDB as they do for SQLite.
 no_other_database = pytest.mark.databases("sqlite", "postgres")
@@ -150,7 +150,7 @@ def test_shutdown_timeout_is_a_second_signal(project: Project, gate: Gate) -> No
     since = time.monotonic()
     worker.send(signal.SIGTERM)
     assert worker.wait() == 4, worker.text()
-    assert 0.5 <= time.monotonic() - since < 10.0
+    assert 0.5 <= time.monotonic() - since < 25.0
     assert row(result).state == "READY"
 
 
@@ -159,7 +159,7 @@ def test_shutdown_timeout_is_not_waited_for(project: Project) -> None:
     worker = start_worker(project, "--shutdown-timeout=60")
     since = time.monotonic()
     stop_in_order(worker)
-    assert time.monotonic() - since < 10.0
+    assert time.monotonic() - since < 25.0
 
 
 @pytest.mark.smoke
@@ -174,7 +174,7 @@ def test_a_killed_child_is_replaced_and_its_tasks_run_again_at_once(project: Pro
     since = time.monotonic()
     os.kill(killed, signal.SIGKILL)
     gate.wait_for("True", "True", "async", "async")
-    assert time.monotonic() - since < 10.0, "the lease is 30 s"
+    assert time.monotonic() - since < 25.0, "the lease is 30 s"
     assert gate.pid("True") != killed
     gate.open()
     wait_until_done()
@@ -224,7 +224,7 @@ def test_another_worker_takes_over_from_one_that_is_killed(make_project: Callabl
     lost.wait()
     gate.open()
     wait_until_done(LEASE + 10.0)
-    assert time.monotonic() - since < LEASE + 10.0
+    assert time.monotonic() - since < allowed(LEASE + 10.0)
     stop_in_order(other)
     record = row(late)
     assert (record.state, record.attempt, record.losses) == ("SUCCESSFUL", 2, 1)
@@ -246,7 +246,7 @@ def test_a_worker_started_later_takes_over_from_one_that_is_killed(
     gate.open()
     other = start_worker(project)
     wait_until_done(LEASE + 10.0)
-    assert time.monotonic() - since < LEASE + 10.0
+    assert time.monotonic() - since < allowed(LEASE + 10.0)
     stop_in_order(other)
     assert row(late).state == "SUCCESSFUL"
     assert row(early).state == "FAILED"
