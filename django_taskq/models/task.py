@@ -113,6 +113,7 @@ class TaskRecord(models.Model):
         verbose_name = _("task")
         verbose_name_plural = _("tasks")
         default_permissions = ("view",)
+        permissions = [("view_payload", _("Can see arguments, results and errors"))]
         indexes = [
             # Claims by a worker that serves every queue, and by one that names its queues.
             StateIndex("backend", "-priority", "id", states=[State.READY], name="taskq_ready"),
