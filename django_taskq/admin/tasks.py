@@ -88,7 +88,7 @@ class TaskRecordAdmin(ReadOnlyAdmin):
     )
     list_filter = (StateFilter, QueueFilter, TaskFilter)
     sortable_by = ()
-    list_per_page = 100
+    list_per_page = 50
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     search_fields = ("pk",)

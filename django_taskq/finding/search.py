@@ -105,8 +105,9 @@ def _add(search: Search, qualifier: str, value: str) -> Search:
     read = _READERS[qualifier](value)
     if not read:
         raise BadSearch(_("“%(value)s”: there is no such %(word)s.") % {"value": value, "word": qualifier})
+    found = search.narrowed(**{qualifier: read})
     # An error is looked for in tasks that FAILED alone: those are few, and an index has them.
-    return search.narrowed(**{qualifier: read}, state=State.FAILED.value if qualifier == "error" else "")
+    return found.narrowed(state=State.FAILED.value) if qualifier == "error" else found
 
 
 def _id_of(value: str) -> str:
