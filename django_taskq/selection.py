@@ -25,6 +25,7 @@ class Selection:
 
     ``task``, ``queue``: a name, or a pattern with ``*`` and ``?``. ``older_than``, ``newer_than``: seconds since a task
     was enqueued, or has ended. ``error``: what stands in an error, its class or its text.
+    ``group``: the fingerprint of those that FAILED in the same way.
     """
 
     ids: tuple[str, ...] = ()
@@ -35,6 +36,7 @@ class Selection:
     newer_than: float | None = None
     error: str = ""
     worker: str = ""
+    group: str = ""
     backend: str = ""
     limit: int | None = None
 
@@ -63,10 +65,9 @@ class Selection:
             yield _since(gte=Now() - timedelta(seconds=self.newer_than))
         if self.error:
             yield Q(errors__icontains=codec.encode(self.error)[1:-1])
-        if self.worker:
-            yield Q(worker_id=self.worker)
-        if self.backend:
-            yield Q(backend=self.backend)
+        same = {"worker_id": self.worker, "fingerprint": self.group, "backend": self.backend}
+        if chosen := {column: value for column, value in same.items() if value}:
+            yield Q(**chosen)
 
 
 def _named(column: str, name: str) -> Q:

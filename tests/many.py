@@ -31,9 +31,7 @@ def make_history(count: int, using: str = "default") -> None:
     vendor = connection.vendor
     moment = _MOMENT[vendor].format(count=count)
     name = _NAME.format(concat="'shop.tasks.task' || (n % 40)")
-    error = (
-        "'{\"class\":\"shop.Broken\",\"message\":\"order ' || n || ' is gone\",\"traceback\":\"Traceback\",\"attempt\":1}'"
-    )
+    error = '\'{"class":"shop.Broken","message":"order \' || n || \' is gone","traceback":"Traceback","attempt":1}\''
     rows = _ROWS[vendor].format(count=count)
     with connection.cursor() as cursor:
         cursor.execute(

@@ -126,4 +126,18 @@ class Migration(migrations.Migration):
                 'indexes': [django_taskq.models.fields.StateIndex('backend', '-priority', 'id', name='taskq_ready', only_set=False, states=('READY',)), django_taskq.models.fields.StateIndex('backend', 'queue_name', '-priority', 'id', name='taskq_ready_queue', only_set=False, states=('READY',)), django_taskq.models.fields.StateIndex('run_after', name='taskq_scheduled', only_set=False, states=('SCHEDULED',)), django_taskq.models.fields.StateIndex('worker_id', name='taskq_running', only_set=False, states=('RUNNING',)), django_taskq.models.fields.StateIndex('finished_at', name='taskq_finished', only_set=False, states=('CANCELLED', 'EXPIRED', 'FAILED', 'SUCCESSFUL')), django_taskq.models.fields.StateIndex('name', 'id', name='taskq_name', only_set=False, states=('CANCELLED', 'EXPIRED', 'FAILED', 'SCHEDULED', 'SUCCESSFUL', 'WAITING'), unset_elsewhere=True), django_taskq.models.fields.StateIndex('fingerprint', 'id', name='taskq_unsuccessful', only_set=False, states=('CANCELLED', 'EXPIRED', 'FAILED'), unset_elsewhere=True), django_taskq.models.fields.StateIndex('expires_at', name='taskq_expires', only_set=True, states=('READY', 'SCHEDULED', 'WAITING')), django_taskq.models.fields.StateIndex('published_at', 'id', name='taskq_outbox', only_set=True, states=('READY',), unset_elsewhere=True)],
             },
         ),
+        migrations.CreateModel(
+            name='FailureRecord',
+            fields=[
+            ],
+            options={
+                'verbose_name': 'failure',
+                'verbose_name_plural': 'failures',
+                'proxy': True,
+                'default_permissions': (),
+                'indexes': [],
+                'constraints': [],
+            },
+            bases=('django_taskq.taskrecord',),
+        ),
     ]

@@ -160,7 +160,13 @@ def test_arguments_are_found_by_name_and_by_position() -> None:
 
 def test_what_is_hidden_is_not_found_so_that_nobody_guesses_it() -> None:
     pay_task(12, "s3cret", password="pass-word", api_token="t0k-en")
-    for text in ("args.pin:s3cret", "args.1:s3cret", "args.password:pass-word", "args.api_token:t0k-en", "error:s3cret"):
+    for text in (
+        "args.pin:s3cret",
+        "args.1:s3cret",
+        "args.password:pass-word",
+        "args.api_token:t0k-en",
+        "error:s3cret",
+    ):
         assert found(text) == [], text
     assert found("args.pin:••••••") == []
     assert found("error:wrong") == found("error:shop.broken") == [PAY]
