@@ -82,8 +82,16 @@ def find(
         )
     else:
         lanes = lanes_for(using, search)
-    look = _Look(using, search, lanes, cursor)
-    if verify is None or not search.reads_content:
+    page = _page(_Look(using, search, lanes, cursor), size, cursor, verify)
+    # The newest page is to be full, also on the way back to it.
+    return page or _page(_Look(using, search, lanes, None), size, None, verify) or Page()
+
+
+def _page(
+    look: _Look, size: int, cursor: Cursor | None, verify: Callable[[TaskRecord, Search], bool] | None
+) -> Page | None:
+    """A page; None where it would be the newest and not full."""
+    if verify is None or not look.search.reads_content:
         found, edge = look.take(size + 1)
     else:
         found, edge = _verified(look, size + 1, verify)
@@ -91,9 +99,8 @@ def find(
     ids = found[:size]
     end = ids[-1] if is_more else edge
     if cursor is not None and not cursor.is_before:
-        if end is None and len(ids) < size:
-            # The newest page: it is to be full.
-            return find(using, search, size=size, verify=verify)
+        if end is None and len(ids) < size and not look.search.reads_content:
+            return None
         older: Cursor | None = Cursor(id=ids[0] if ids else cursor.id)
         newer = None if end is None else Cursor(id=end, is_before=False)
         ids.reverse()
