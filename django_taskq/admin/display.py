@@ -71,16 +71,14 @@ def show_seconds(seconds: float | None) -> str:
 
 def wait_of(record: TaskRecord, now: datetime | None) -> float | None:
     """Seconds from when a task could run first until it did, or until ``now``; None where it could not yet."""
-    since = max(moment for moment in (record.enqueued_at, record.started_at and record.run_after) if moment)
-    if record.started_at is None:
-        if record.state != State.READY or now is None:
-            return None
-        since = max(since, record.run_after or since)
-        return max((now - since).total_seconds(), 0.0)
-    # A retry moves ``run_after`` beyond the first start.
-    if since > record.started_at:
-        since = record.enqueued_at
-    return max((record.started_at - since).total_seconds(), 0.0)
+    since: datetime = record.enqueued_at
+    until: datetime | None = record.started_at or (now if record.state == State.READY else None)
+    if until is None:
+        return None
+    # A retry has moved ``run_after`` beyond the first start.
+    if record.run_after is not None and since < record.run_after <= until:
+        since = record.run_after
+    return max((until - since).total_seconds(), 0.0)
 
 
 def shown_arguments(record: TaskRecord, request: HttpRequest) -> str:

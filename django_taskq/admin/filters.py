@@ -54,8 +54,8 @@ class _NameFilter(admin.SimpleListFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         """Values known from elsewhere, of the newest rows, and the one in use."""
         names = {*self.known(), *(row[self.column] for row in _newest(request, model_admin))}
-        if self.value():
-            names.add(self.value())
+        if chosen := self.value():
+            names.add(chosen)
         return [(name, name) for name in sorted(names)]
 
     def known(self) -> Iterable[str]:

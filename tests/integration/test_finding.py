@@ -228,7 +228,7 @@ def test_the_newest_page_is_full_also_on_the_way_back() -> None:
     ids=str,
 )
 def test_what_is_further_back_is_found_from_where_the_page_ended(search: Search) -> None:
-    expected = []
+    expected: list[str] = []
     for state in (State.FAILED, State.FAILED, State.FAILED, State.FAILED, State.FAILED):
         (one,) = make_tasks(name="rare.one", queue_name="rare", state=state)
         expected.insert(0, str(one.pk))
