@@ -55,7 +55,8 @@ def _events(record: TaskRecord) -> Iterator[_Event]:
     if record.run_after is not None and record.run_after != record.enqueued_at:
         yield _Event(_aware(record.run_after), 1, "waiting", _("Due"))
     if record.started_at is not None and record.started_at != record.last_attempted_at:
-        yield _Event(_aware(record.started_at), 2, "running", _("Attempt 1 started"))
+        worker = record.worker_ids.partition("\n")[0] or "?"
+        yield _Event(_aware(record.started_at), 2, "running", _("Attempt 1 started on %(worker)s") % {"worker": worker})
     for error in errors:
         if (at := _parsed(error.at)) is not None:
             words = {"attempt": error.attempt, "error": error.exception_class_path, "worker": error.worker or "?"}
@@ -97,7 +98,7 @@ def show_errors(record: TaskRecord, sight: Sight | None) -> str:
             (format_html("{}: {}", title, error.exception_class_path), "")
             for (title, _text), error in zip(shown, reversed(errors), strict=False)
         ]
-    return format_html_join("", "<h4>{}</h4>{}", shown)
+    return format_html_join("", '<p class="taskq-attempt">{}</p>{}', shown)
 
 
 def _title(error: AttemptError) -> str:
