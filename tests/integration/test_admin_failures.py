@@ -19,6 +19,7 @@ from django_taskq.database import database_now
 from django_taskq.finding import groups
 from django_taskq.finding.groups import failure_groups
 from django_taskq.models import TaskRecord
+from django_taskq.testing import run_tasks
 from tests.factories import make_tasks
 
 pytestmark = pytest.mark.django_db
@@ -37,6 +38,12 @@ def fail(kind: int, count: int = 1, *, message: str = "no", **fields: Any) -> li
         exception_class_path=f"shop.Broken{kind}", message=message, traceback="", place="shop.charge"
     ).line(attempt=1, worker="w", at=database_now("default"))
     return make_tasks(count, state=State.FAILED, fingerprint=f"{kind:016x}", errors=error, **fields)
+
+
+@task
+def charge(order_id: int) -> None:
+    """A task that fails."""
+    raise LookupError(f"order {order_id} is gone")
 
 
 @pytest.fixture
@@ -74,6 +81,16 @@ def test_failures_of_a_kind_are_one_group_the_newest_first() -> None:
     assert first.first_at is not None
     assert first.last_at is not None
     assert 190 < (first.last_at - first.first_at).total_seconds() < 210
+
+
+def test_what_ran_and_failed_in_the_same_way_is_one_group() -> None:
+    for order_id in (7, 4711):
+        charge.enqueue(order_id)
+    assert run_tasks() == 2
+    (group,) = failure_groups("default", limit=10).groups
+    assert (group.count, group.fingerprint) == (2, group.newest.fingerprint)
+    assert group.error is not None
+    assert (group.error.place, group.error.message) == (f"{__name__}.charge", "order 4711 is gone")
 
 
 def test_counts_and_kinds_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
