@@ -16,8 +16,9 @@ TABLE = "django_taskq_task"
 
 #: tasks in one state that are all looked at, and put in order; where there are more, they are found in passing
 FEW = 10_000
-#: names of tasks that a search by their beginning follows one by one; and names that are looked at for that
-_MANY_NAMES, _ALL_NAMES = 20, 1_000
+#: names of tasks that a search by their beginning follows one by one; and names that are looked at for that,
+#: fewer than the steps after which MySQL ends a recursion (``cte_max_recursion_depth``)
+_MANY_NAMES, _ALL_NAMES = 20, 500
 _NAME = frozenset({"task", "prefix"})
 
 

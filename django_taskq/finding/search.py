@@ -12,6 +12,7 @@ from django.db.models import Q
 from django.utils.translation import gettext as _
 
 from ..core.states import State
+from ..selection import Selection
 
 #: one word: a qualifier or none, and its value, which may stand in quotation marks
 _WORD = re.compile(r'(?:([A-Za-z][\w.-]*):)?(?:"([^"]*)"?|(\S+))')
@@ -26,7 +27,7 @@ class BadSearch(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
-    """Tasks to which all that is given applies; "" is anything.
+    """Tasks to which all that is given applies; "" is anything. To the letter, unlike ``selection.Selection``.
 
     ``task``: the whole name; ``prefix``: how it begins. ``error``: a part of an error of a task that FAILED.
     ``arguments``: path -> value, as text; a path begins with a name or a position. ``is_nothing``: two that exclude
@@ -75,6 +76,24 @@ class Search:
             "fingerprint": self.group,
         }
         return Q(**{lookup: value for lookup, value in given.items() if value})
+
+    def selection(self) -> Selection | None:
+        """The same for what changes many tasks; None where it cannot be said, as with ``arguments``."""
+        # There, names are patterns.
+        if self.is_nothing or self.arguments or set("*?") & set(self.task + self.prefix + self.queue):
+            return None
+        if self.task and not self.task.startswith(self.prefix):
+            return None
+        pattern = self.task or (f"{self.prefix}*" if self.prefix else "")
+        return Selection(
+            ids=(self.id,) if self.id else (),
+            states=frozenset({State(self.state)} if self.state else ()),
+            task=pattern,
+            queue=self.queue,
+            error=self.error,
+            worker=self.worker,
+            group=self.group,
+        )
 
 
 def parse(text: str) -> Search:

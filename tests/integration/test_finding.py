@@ -178,6 +178,40 @@ def test_without_the_permission_content_is_not_looked_into() -> None:
         assert find(USING, parse(text), size=50) == Page()
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "shop",
+        "task:shop.send",
+        "shop task:shop.send",
+        "state:failed",
+        "queue:mail",
+        "worker:w",
+        "group:00ff",
+        "error:no",
+    ],
+)
+def test_what_is_found_can_be_said_to_what_changes_many(text: str) -> None:
+    errors = AttemptError(exception_class_path="shop.No", message="no", traceback="").line(
+        attempt=1, worker="w", at=database_now(USING)
+    )
+    make_tasks(name="shop.send", queue_name="mail", worker_id="w")
+    make_tasks(name="shop.send", state=State.FAILED, fingerprint="00ff", errors=errors, worker_id="w")
+    make_tasks(name="crm.call")
+    search = parse(text)
+    selection = search.selection()
+    assert selection is not None
+    page = find(USING, search, size=50, verify=content_has)
+    assert sorted(str(pk) for pk in selection.rows(USING).values_list("pk", flat=True)) == sorted(page.ids)
+    assert set(TaskRecord.objects.filter(search.condition())) == set(TaskRecord.objects.in_bulk(page.ids).values())
+
+
+@pytest.mark.parametrize("text", ["args.a:1", "queue:a queue:b", "shop task:crm.call", "shop.*", "queue:a?"])
+def test_what_cannot_be_said_to_it_is_not(text: str) -> None:
+    assert parse(text).selection() is None
+
+
 # ---- pages -----------------------------------------------------------------------------------------------------
 
 
