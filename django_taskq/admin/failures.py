@@ -62,7 +62,7 @@ class FailureAdmin(ReadOnlyAdmin):
             "is_cut": found.total >= MOST_GROUPS,
             **(extra_context or {}),
         }
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined]  # what ``url`` in templates goes by
+        request.current_app = self.admin_site.name  # what ``url`` in templates goes by
         return TemplateResponse(request, "admin/django_taskq/failures.html", context)
 
     def _shown(self, group: FailureGroup, *, sees: bool) -> dict[str, Any]:
