@@ -8,15 +8,22 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from django.db.models import Q
+from django.db.models import BooleanField, Q
+from django.db.models.expressions import RawSQL
 
 from .core import codec
-from .core.states import FINAL, State
+from .core.states import FINAL, UNSUCCESSFUL, State
 from .database import Now
 from .models import TaskQuerySet, TaskRecord
 
 #: what makes a pattern of a name, as regular expressions
 _WILDCARDS = {"*": ".*", "?": "."}
+
+
+#: the condition of the index of failures, word for word, without which SQLite does not use it
+_UNSUCCESSFUL = RawSQL(  # noqa: S611  # of constants alone
+    f"state IN ({', '.join(repr(state.value) for state in sorted(UNSUCCESSFUL))})", (), BooleanField()
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +32,7 @@ class Selection:
 
     ``task``, ``queue``: a name, or a pattern with ``*`` and ``?``. ``older_than``, ``newer_than``: seconds since a task
     was enqueued, or has ended. ``error``: what stands in an error, its class or its text.
+    ``group``: the fingerprint of those that FAILED in the same way.
     """
 
     ids: tuple[str, ...] = ()
@@ -35,6 +43,7 @@ class Selection:
     newer_than: float | None = None
     error: str = ""
     worker: str = ""
+    group: str = ""
     backend: str = ""
     limit: int | None = None
 
@@ -48,7 +57,7 @@ class Selection:
         rows = TaskRecord.objects.using(using).filter(*self._conditions())
         return rows if self.limit is None else rows.order_by("pk")[: self.limit]
 
-    def _conditions(self) -> Iterable[Q]:
+    def _conditions(self) -> Iterable[Q | RawSQL]:
         if self.ids:
             yield Q(pk__in=self.ids)
         if self.states:
@@ -63,10 +72,11 @@ class Selection:
             yield _since(gte=Now() - timedelta(seconds=self.newer_than))
         if self.error:
             yield Q(errors__icontains=codec.encode(self.error)[1:-1])
-        if self.worker:
-            yield Q(worker_id=self.worker)
-        if self.backend:
-            yield Q(backend=self.backend)
+        if self.group:
+            yield _UNSUCCESSFUL
+        same = {"worker_id": self.worker, "fingerprint": self.group, "backend": self.backend}
+        if chosen := {column: value for column, value in same.items() if value}:
+            yield Q(**chosen)
 
 
 def _named(column: str, name: str) -> Q:

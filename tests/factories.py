@@ -32,6 +32,8 @@ def make_tasks(
         common |= {"attempt": 1, "claim": 1, "worker_id": WORKER, "worker_ids": f"{WORKER}\n", "started_at": ended}
     if state.is_final:
         common |= {"finished_at": ended, "duration": 0.01}
+    if state is State.FAILED:
+        common |= {"fingerprint": "0123456789abcdef"}
     records = [TaskRecord(id=uuid7(time.time()), **(common | fields)) for _ in range(count)]
     return TaskRecord.objects.using(using).bulk_create(records, batch_size=1000)
 

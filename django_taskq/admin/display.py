@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any
 
+from django.http import HttpRequest
 from django.utils import timezone
-from django.utils.dateparse import parse_datetime
-from django.utils.html import format_html, format_html_join
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from ..core import codec
-from ..core.outcome import AttemptError
-from ..core.sensitive import hide_all, hide_sensitive
+from ..core.states import State
 from ..models import TaskRecord
-from ..sight import SPOILT, sensitive_of
+from ..sight import SPOILT, Sight, sight_of
+from .permissions import may
 
 #: characters of one column that a page shows; beyond, the middle is left out
 MAX_SHOWN = 100_000
+#: characters of JSON that are read to be shown; more takes longer than a page may
+_MAX_READ = 2_000_000
 
-_EMPTY = "-"
+EMPTY = "-"
+
+#: beside its name, since colours alone say nothing to some
+ICONS = {
+    State.WAITING: "◌",
+    State.SCHEDULED: "◷",
+    State.READY: "○",
+    State.RUNNING: "▶",
+    State.SUCCESSFUL: "✓",
+    State.FAILED: "✗",
+    State.CANCELLED: "⊘",
+    State.EXPIRED: "⧖",
+}
 
 
 def show_moment(moment: datetime | None, timespec: str) -> str:
@@ -29,77 +44,95 @@ def show_moment(moment: datetime | None, timespec: str) -> str:
     ``timespec``: as in ``datetime.isoformat``.
     """
     if moment is None:
-        return _EMPTY
+        return EMPTY
     local = timezone.make_naive(moment) if timezone.is_aware(moment) else moment
     return format_html('<span class="taskq-moment">{}</span>', local.isoformat(" ", timespec))
 
 
 def show_state(record: TaskRecord) -> str:
-    """The state, in its colour."""
-    return format_html('<span class="taskq-state taskq-{}">{}</span>', record.state.lower(), record.get_state_display())
+    """The state: its sign, its word, its colour."""
+    return format_html(
+        '<span class="taskq-state taskq-{}"><span aria-hidden="true">{}</span> {}</span>',
+        record.state.lower(),
+        ICONS.get(record.state, "?"),  # type: ignore[call-overload]  # a text that equals a state
+        record.get_state_display(),
+    )
 
 
-def show_json(text: str | None) -> str:
+def show_seconds(seconds: float | None) -> str:
+    """A duration, as exact as it is of use."""
+    if seconds is None:
+        return EMPTY
+    if seconds < 60:
+        return f"{seconds:,.3f} s"
+    whole = str(timedelta(seconds=int(seconds)))
+    return whole.replace("days", _("days")).replace("day,", f"{_('day')},")
+
+
+def wait_of(record: TaskRecord, now: datetime | None) -> float | None:
+    """Seconds from when a task could run first until it did, or until ``now``; None where it could not yet."""
+    since: datetime = record.enqueued_at
+    until: datetime | None = record.started_at or (now if record.state == State.READY else None)
+    if until is None:
+        return None
+    # A retry has moved ``run_after`` beyond the first start.
+    if record.run_after is not None and since < record.run_after <= until:
+        since = record.run_after
+    return max((until - since).total_seconds(), 0.0)
+
+
+def shown_arguments(record: TaskRecord, request: HttpRequest) -> str:
+    """The arguments as a JSON object of positional and keyword arguments, for who asks."""
+    return show_arguments(record, sight_of(record)) if may(request, "view_payload") else masked()
+
+
+def masked() -> str:
+    """What stands where somebody may not look."""
+    return format_html('<p class="taskq-masked">{}</p>', _("Only for those who may see arguments, results and errors."))
+
+
+def show_arguments(record: TaskRecord, sight: Sight) -> str:
+    """The arguments, as a JSON object of positional and keyword arguments."""
+    if sight.arguments is None:
+        return _unreadable(record, sight)
+    shown = _block(indented(sight.arguments))
+    if sight.is_known:
+        return shown
+    note = _("The code of this task is not here, so that nobody knows what is sensitive.")
+    return format_html("{}<p>{}</p>", shown, note)
+
+
+def show_json(text: str | None, sight: Sight) -> str:
     """JSON text, indented; as it stands where it is too long for that, or not JSON."""
     if not text:
-        return _EMPTY
-    if len(text) > MAX_SHOWN:
-        return _block(text)
+        return EMPTY
+    if len(text) > _MAX_READ:
+        return _block(sight.text(codec.shorten(text, MAX_SHOWN)))
     try:
-        return _block(_indented(codec.decode(text)))
+        return _block(sight.text(indented(sight.value(codec.decode(text)))))
     except SPOILT:
-        return _block(text)
+        return _block(sight.text(text))
 
 
-def show_arguments(record: TaskRecord) -> str:
-    """The arguments, as a JSON object of positional and keyword arguments."""
-    known = sensitive_of(record)
-    is_open = known is not None and not known[0]
-    if len(record.arguments) > MAX_SHOWN:
-        return _block(record.arguments) if is_open else _("Too long to be shown without the sensitive arguments.")
-    try:
-        args, kwargs = record.call_arguments
-    except SPOILT:
-        return _block(record.arguments) if is_open else _("Not readable, so that nobody knows what is sensitive.")
-    if known is None:
-        args, kwargs = hide_all(args, kwargs)
-        note = _("The code of this task is not here, so that nobody knows what is sensitive.")
-        return format_html("{}<p>{}</p>", _block(_indented({"args": args, "kwargs": kwargs})), note)
-    args, kwargs = hide_sensitive(args, kwargs, *known)
-    return _block(_indented({"args": args, "kwargs": kwargs}))
-
-
-def show_text(text: str) -> str:
-    """Lines as they are."""
-    return _block(text) if text else _EMPTY
-
-
-def show_errors(record: TaskRecord) -> str:
-    """The errors of the failed attempts, the newest first."""
-    try:
-        errors = record.attempt_errors
-    except SPOILT:
-        return _block(record.errors)
-    if not errors:
-        return _EMPTY
-    return format_html_join("", "<p>{}</p>{}", ((_title(error), _text(error)) for error in reversed(errors)))
-
-
-def _title(error: AttemptError) -> str:
-    try:
-        at = show_moment(parse_datetime(error.at), "milliseconds")
-    except ValueError:
-        at = error.at
-    return format_html(_("Attempt {}, {}, {}"), error.attempt, at, error.worker or "?")
-
-
-def _text(error: AttemptError) -> SafeString:
-    return _block(error.traceback or f"{error.exception_class_path}: {error.message}")
-
-
-def _indented(value: object) -> str:
+def indented(value: object) -> str:
+    """JSON for people."""
     return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def _unreadable(record: TaskRecord, sight: Sight) -> str:
+    if sight.is_open:
+        return _block(record.arguments)
+    return _("Not readable, so that nobody knows what is sensitive.")
 
 
 def _block(text: str) -> SafeString:
     return format_html('<pre class="taskq-text">{}</pre>', codec.shorten(text, MAX_SHOWN))
+
+
+def dict_of(text: str) -> dict[str, Any]:
+    """The JSON object of a column; empty where it holds none."""
+    try:
+        value = codec.decode(text) if text else {}
+    except SPOILT:
+        return {}
+    return value if isinstance(value, dict) else {}

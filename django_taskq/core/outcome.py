@@ -11,6 +11,7 @@ from typing import Self
 
 from ..exceptions import OptionError, Reject, Retry
 from . import codec
+from .fingerprint import fingerprint, innermost_own
 from .options import TaskOptions
 from .retry import Backoff, Delays, class_path, matches, seconds_of
 from .states import State
@@ -27,7 +28,8 @@ _EXCEPTION = frozenset({"builtins.Exception"})
 class AttemptError:
     """Why one attempt failed, as text.
 
-    ``at``: the moment in UTC, ISO 8601, "" until it is written. ``attempt`` counts from 1.
+    ``at``: the moment in UTC, ISO 8601, "" until it is written. ``attempt`` counts from 1. ``place``: the function of
+    the project's own code that was nearest, see ``core.fingerprint``.
     """
 
     exception_class_path: str
@@ -36,6 +38,7 @@ class AttemptError:
     attempt: int = 0
     worker: str = ""
     at: str = ""
+    place: str = ""
 
     @classmethod
     def of(cls, exception: BaseException, *, skip_frames: int = 0) -> Self:
@@ -51,7 +54,12 @@ class AttemptError:
             exception_class_path=codec.clean(class_path(type(exception))),
             message=codec.shorten(codec.clean(_text(exception)), MAX_MESSAGE),
             traceback=codec.shorten(codec.clean(_traceback(exception, frames)), MAX_TRACEBACK),
+            place=codec.clean(innermost_own(frames)),
         )
+
+    def fingerprint(self, task_name: str) -> str:
+        """What this failure has in common with others that are the same one."""
+        return fingerprint(self.exception_class_path, self.place or task_name, self.message)
 
     def line(self, *, attempt: int, worker: str, at: datetime) -> str:
         """One JSON line, as the row's ``errors`` keeps it, with its newline."""
@@ -64,6 +72,7 @@ class AttemptError:
                     "attempt": attempt,
                     "worker": worker,
                     "at": at.isoformat(),
+                    **({"place": self.place} if self.place else {}),
                 }
             )
             + "\n"
@@ -85,6 +94,7 @@ class AttemptError:
                         attempt=int(str(entry.get("attempt", 0))),
                         worker=str(entry.get("worker", "")),
                         at=str(entry.get("at", "")),
+                        place=str(entry.get("place", "")),
                     )
                 )
         return errors

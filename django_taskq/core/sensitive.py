@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from inspect import Parameter
+
+from . import codec
 
 #: what stands in the place of a hidden value
 HIDDEN = "••••••"
+#: characters; what is shorter is not looked for in other texts, where it would stand for itself
+MIN_SECRET = 4
 
 _BY_POSITION = frozenset({Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD})
 
@@ -45,3 +49,49 @@ def hide_sensitive(
 def hide_all(args: Sequence[object], kwargs: Mapping[str, object]) -> tuple[list[object], dict[str, object]]:
     """Arguments with every value hidden: for tasks of which nobody knows what is sensitive."""
     return [HIDDEN] * len(args), dict.fromkeys(kwargs, HIDDEN)
+
+
+def hide_keys(value: object, is_hidden: Callable[[str], object]) -> object:
+    """A JSON value with the values hidden of all keys in it for which ``is_hidden`` is true."""
+    if isinstance(value, dict):
+        return {key: HIDDEN if is_hidden(str(key)) else hide_keys(one, is_hidden) for key, one in value.items()}
+    if isinstance(value, list):
+        return [hide_keys(one, is_hidden) for one in value]
+    return value
+
+
+def hidden_texts(value: object, shown: object) -> set[str]:
+    """Texts and numbers in a JSON value that ``shown``, the same value as it may be shown, hides.
+
+    Without those so short that they stand in every other text.
+    """
+    if shown == HIDDEN and value != HIDDEN:
+        return {text for text in _leaves(value) if len(text) >= MIN_SECRET}
+    if isinstance(value, dict) and isinstance(shown, dict):
+        return set[str]().union(*(hidden_texts(one, shown.get(key)) for key, one in value.items()))
+    if isinstance(value, list) and isinstance(shown, list):
+        return set[str]().union(*(hidden_texts(one, other) for one, other in zip(value, shown, strict=False)))
+    return set()
+
+
+def hide_texts(text: str, secrets: Collection[str]) -> str:
+    """``text`` with all that is in ``secrets`` hidden, also as it stands in JSON."""
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, HIDDEN)
+        escaped = codec.encode(secret)[1:-1]
+        if escaped != secret:
+            text = text.replace(escaped, HIDDEN)
+    return text
+
+
+def _leaves(value: object) -> Iterator[str]:
+    if isinstance(value, dict):
+        for one in value.values():
+            yield from _leaves(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _leaves(one)
+    elif isinstance(value, str):
+        yield value
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield codec.encode(value)

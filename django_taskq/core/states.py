@@ -34,6 +34,11 @@ class State(StrEnum):
 
 FINAL = frozenset({State.SUCCESSFUL, State.FAILED, State.CANCELLED, State.EXPIRED})
 
+#: states that are not left within moments where workers keep up
+AT_REST = frozenset(State) - {State.READY, State.RUNNING}
+
+UNSUCCESSFUL = FINAL - {State.SUCCESSFUL}
+
 #: states in which nobody runs the task and it may still be cancelled or expire
 PENDING = frozenset({State.WAITING, State.SCHEDULED, State.READY})
 

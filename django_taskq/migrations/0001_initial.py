@@ -96,6 +96,7 @@ class Migration(migrations.Migration):
                 ('headers', models.TextField(blank=True, default='', help_text='JSON object of texts: what tracing carries to the run', verbose_name='headers')),
                 ('result', models.TextField(blank=True, help_text='JSON', null=True, verbose_name='result')),
                 ('errors', models.TextField(blank=True, default='', help_text='JSON, a line per failed attempt', verbose_name='errors')),
+                ('fingerprint', models.CharField(blank=True, help_text='the same for failures that are the same one', max_length=16, null=True, verbose_name='fingerprint')),
                 ('log', models.TextField(blank=True, default='', help_text='what the task logged, the newest lines', verbose_name='log')),
                 ('progress', models.TextField(blank=True, default='', help_text='JSON object', verbose_name='progress')),
                 ('worker_id', models.CharField(blank=True, default='', max_length=128, verbose_name='worker')),
@@ -121,7 +122,22 @@ class Migration(migrations.Migration):
                 'verbose_name_plural': 'tasks',
                 'db_table': 'django_taskq_task',
                 'default_permissions': ('view',),
-                'indexes': [django_taskq.models.fields.StateIndex('backend', '-priority', 'id', name='taskq_ready', only_set=False, states=('READY',)), django_taskq.models.fields.StateIndex('backend', 'queue_name', '-priority', 'id', name='taskq_ready_queue', only_set=False, states=('READY',)), django_taskq.models.fields.StateIndex('run_after', name='taskq_scheduled', only_set=False, states=('SCHEDULED',)), django_taskq.models.fields.StateIndex('worker_id', name='taskq_running', only_set=False, states=('RUNNING',)), django_taskq.models.fields.StateIndex('finished_at', name='taskq_finished', only_set=False, states=('CANCELLED', 'EXPIRED', 'FAILED', 'SUCCESSFUL')), django_taskq.models.fields.StateIndex('expires_at', name='taskq_expires', only_set=True, states=('READY', 'SCHEDULED', 'WAITING')), django_taskq.models.fields.StateIndex('published_at', 'id', name='taskq_outbox', only_set=True, states=('READY',), unset_elsewhere=True)],
+                'permissions': [('view_payload', 'Can see arguments, results and errors')],
+                'indexes': [django_taskq.models.fields.StateIndex('backend', '-priority', 'id', name='taskq_ready', only_set=False, states=('READY',)), django_taskq.models.fields.StateIndex('backend', 'queue_name', '-priority', 'id', name='taskq_ready_queue', only_set=False, states=('READY',)), django_taskq.models.fields.StateIndex('run_after', name='taskq_scheduled', only_set=False, states=('SCHEDULED',)), django_taskq.models.fields.StateIndex('worker_id', name='taskq_running', only_set=False, states=('RUNNING',)), django_taskq.models.fields.StateIndex('finished_at', name='taskq_finished', only_set=False, states=('CANCELLED', 'EXPIRED', 'FAILED', 'SUCCESSFUL')), django_taskq.models.fields.StateIndex('name', 'id', name='taskq_name', only_set=False, states=('CANCELLED', 'EXPIRED', 'FAILED', 'SCHEDULED', 'SUCCESSFUL', 'WAITING'), unset_elsewhere=True), django_taskq.models.fields.StateIndex('fingerprint', 'id', name='taskq_unsuccessful', only_set=False, states=('CANCELLED', 'EXPIRED', 'FAILED'), unset_elsewhere=True), django_taskq.models.fields.StateIndex('expires_at', name='taskq_expires', only_set=True, states=('READY', 'SCHEDULED', 'WAITING')), django_taskq.models.fields.StateIndex('published_at', 'id', name='taskq_outbox', only_set=True, states=('READY',), unset_elsewhere=True)],
             },
+        ),
+        migrations.CreateModel(
+            name='FailureRecord',
+            fields=[
+            ],
+            options={
+                'verbose_name': 'failure',
+                'verbose_name_plural': 'failures',
+                'proxy': True,
+                'default_permissions': (),
+                'indexes': [],
+                'constraints': [],
+            },
+            bases=('django_taskq.taskrecord',),
         ),
     ]

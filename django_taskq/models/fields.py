@@ -64,7 +64,8 @@ class StateIndex(models.Index):
     ) -> None:
         """``only_set``: leave out rows whose first field is NULL, where the database can.
 
-        ``unset_elsewhere``: that field is NULL in all other states, so that a full index does without the state.
+        ``unset_elsewhere``: that field is NULL in all other states, so that a full index does without the state; or one
+        over all rows is as useful, and as good as never written again since no move changes its fields.
         """
         self.states = tuple(str(state) for state in states)  # plain strings, for migrations
         self.only_set = only_set

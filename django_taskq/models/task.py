@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from ..core import codec
 from ..core.outcome import AttemptError
-from ..core.states import FINAL, PENDING, State
+from ..core.states import AT_REST, FINAL, PENDING, UNSUCCESSFUL, State
 from .fields import InstantField, NameField, StateIndex
 
 #: what ``published_at`` says of a task that no broker has been told of yet
@@ -70,6 +70,13 @@ class TaskRecord(models.Model):
 
     result = models.TextField(_("result"), null=True, blank=True, help_text=_("JSON"))  # noqa: DJ001  # NULL: no result; JSON null: None
     errors = models.TextField(_("errors"), default="", blank=True, help_text=_("JSON, a line per failed attempt"))
+    fingerprint = models.CharField(  # noqa: DJ001  # NULL: it has not failed, and no index holds it
+        _("fingerprint"),
+        max_length=16,
+        null=True,
+        blank=True,
+        help_text=_("the same for failures that are the same one"),
+    )
     log = models.TextField(_("log"), default="", blank=True, help_text=_("what the task logged, the newest lines"))
     progress = models.TextField(_("progress"), default="", blank=True, help_text=_("JSON object"))
 
@@ -106,6 +113,7 @@ class TaskRecord(models.Model):
         verbose_name = _("task")
         verbose_name_plural = _("tasks")
         default_permissions = ("view",)
+        permissions = [("view_payload", _("Can see arguments, results and errors"))]
         indexes = [
             # Claims by a worker that serves every queue, and by one that names its queues.
             StateIndex("backend", "-priority", "id", states=[State.READY], name="taskq_ready"),
@@ -114,6 +122,11 @@ class TaskRecord(models.Model):
             StateIndex("run_after", states=[State.SCHEDULED], name="taskq_scheduled"),
             StateIndex("worker_id", states=[State.RUNNING], name="taskq_running"),
             StateIndex("finished_at", states=sorted(FINAL), name="taskq_finished"),
+            # The admin's: the runs of a task, and what ended badly, by kind of failure.
+            StateIndex("name", "id", states=sorted(AT_REST), name="taskq_name", unset_elsewhere=True),
+            StateIndex(
+                "fingerprint", "id", states=sorted(UNSUCCESSFUL), name="taskq_unsuccessful", unset_elsewhere=True
+            ),
             StateIndex("expires_at", states=sorted(PENDING), name="taskq_expires", only_set=True),
             # What a message broker has been told of, or not yet: empty for the embedded one.
             StateIndex(

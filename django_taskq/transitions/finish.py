@@ -25,6 +25,12 @@ MAX_LOG = 16_384
 
 #: a task that was asked to stop does not come back for another attempt, and what it raised is how it stopped
 _STATE = "CASE WHEN t.cancel_requested AND e.state <> 'SUCCESSFUL' THEN 'CANCELLED' ELSE e.state END"
+_FINGERPRINT = "CASE WHEN e.state = 'FAILED' AND NOT t.cancel_requested THEN e.fingerprint END"
+#: as SQLite reads them from JSON
+_JSON_COLUMNS = (
+    *("id", "claim", "state", "result", "error", "delay", "metadata", "duration", "loss", "log", "fingerprint"),
+    "due",
+)
 _ENDS = "(t.cancel_requested OR e.state NOT IN ('READY', 'SCHEDULED'))"
 
 
@@ -35,7 +41,7 @@ class End:
     ``result``: JSON text or None. ``error``: one line for ``errors``, or "". ``delay``: seconds until
     a SCHEDULED task runs again. ``metadata``: JSON text, or None to keep what is there. ``loss``: 1
     when the attempt died with its worker. ``log``: lines to add to those of earlier attempts.
-    ``keep_row``: False deletes the row instead.
+    ``keep_row``: False deletes the row instead. ``fingerprint``: of a FAILED attempt's error.
     """
 
     id: str
@@ -49,6 +55,7 @@ class End:
     loss: int = 0
     log: str = ""
     keep_row: bool = True
+    fingerprint: str = ""
 
 
 def finish(using: str, ends: Sequence[End]) -> dict[str, State]:
@@ -144,10 +151,11 @@ def _write_postgresql(connection: BaseDatabaseWrapper, ends: Sequence[End]) -> l
             f"published_at = CASE WHEN NOT {_ENDS} THEN t.published_at END, "
             "result = e.result, errors = t.errors || e.error, metadata = coalesce(e.metadata, t.metadata), "
             "duration = coalesce(e.duration, t.duration), losses = t.losses + e.loss, "
+            f"fingerprint = {_FINGERPRINT}, "
             f"log = CASE e.log WHEN '' THEN t.log ELSE right(t.log || e.log, {MAX_LOG}) END "
             "FROM unnest(%s::uuid[], %s::int[], %s::text[], %s::text[], %s::text[], %s::float8[], %s::text[], "
-            "%s::float8[], %s::smallint[], %s::text[]) "
-            "AS e(id, claim, state, result, error, delay, metadata, duration, loss, log) "
+            "%s::float8[], %s::smallint[], %s::text[], %s::text[]) "
+            "AS e(id, claim, state, result, error, delay, metadata, duration, loss, log, fingerprint) "
             "WHERE t.id = e.id AND t.claim = e.claim AND t.state = 'RUNNING' RETURNING t.id, t.state) "
             # One notification per statement, not per task: whoever waits looks for its own id in it.
             "SELECT ended.id, ended.state, (SELECT pg_notify(%s, %s)::text) FROM ended",
@@ -166,8 +174,7 @@ def _write_sqlite(connection: BaseDatabaseWrapper, ends: Sequence[End]) -> list[
         ]
         for end in ends
     ]
-    names = ("id", "claim", "state", "result", "error", "delay", "metadata", "duration", "loss", "log", "due")
-    columns = ", ".join(f"json_extract(value, '$[{index}]') AS {name}" for index, name in enumerate(names))
+    columns = ", ".join(f"json_extract(value, '$[{index}]') AS {name}" for index, name in enumerate(_JSON_COLUMNS))
     with connection.cursor() as cursor:
         cursor.execute(
             f"UPDATE django_taskq_task AS t SET state = {_STATE}, finished_at = CASE WHEN {_ENDS} THEN %s END, "
@@ -176,6 +183,7 @@ def _write_sqlite(connection: BaseDatabaseWrapper, ends: Sequence[End]) -> list[
             f"published_at = CASE WHEN NOT {_ENDS} THEN t.published_at END, "
             "result = e.result, errors = t.errors || e.error, metadata = coalesce(e.metadata, t.metadata), "
             "duration = coalesce(e.duration, t.duration), losses = t.losses + e.loss, "
+            f"fingerprint = {_FINGERPRINT}, "
             f"log = CASE e.log WHEN '' THEN t.log ELSE substr(t.log || e.log, -{MAX_LOG}) END "
             f"FROM (SELECT {columns} FROM json_each(%s)) AS e "
             "WHERE t.id = e.id AND t.claim = e.claim AND t.state = 'RUNNING' RETURNING id, state",
@@ -198,6 +206,7 @@ def _write_mysql(connection: BaseDatabaseWrapper, ends: Sequence[End]) -> list[A
         "t.published_at = IF(t.cancel_requested OR %s, NULL, t.published_at), "
         "t.result = %s, t.errors = CONCAT(t.errors, %s), t.metadata = COALESCE(%s, t.metadata), "
         "t.duration = COALESCE(%s, t.duration), t.losses = t.losses + %s, "
+        "t.fingerprint = IF(%s AND NOT t.cancel_requested, %s, NULL), "
         f"t.log = RIGHT(CONCAT(t.log, %s), {MAX_LOG}), "
         "t.state = IF(t.cancel_requested AND NOT %s, 'CANCELLED', %s) "
         "WHERE t.id = %s AND t.claim = %s AND t.state = 'RUNNING'"
@@ -232,6 +241,8 @@ def _write_mysql(connection: BaseDatabaseWrapper, ends: Sequence[End]) -> list[A
                     end.metadata,
                     end.duration,
                     end.loss,
+                    end.state is State.FAILED,
+                    end.fingerprint,
                     end.log,
                     has_succeeded,
                     end.state.value,
@@ -302,6 +313,7 @@ def _columns(end: End) -> tuple[Any, ...]:
         end.duration,
         end.loss,
         end.log,
+        end.fingerprint,
     )
 
 

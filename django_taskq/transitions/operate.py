@@ -98,6 +98,7 @@ def retry(using: str, ids: Sequence[str], *, published: Collection[str]) -> int:
         "losses": 0,
         "cancel_requested": False,
         "finished_at": None,
+        "fingerprint": None,
         "result": None,
         "progress": "",
         "worker_id": "",

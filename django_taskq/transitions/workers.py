@@ -106,6 +106,7 @@ def rescue(
                 state=State.READY if runs_again else State.FAILED,
                 error=error.line(attempt=row.attempt, worker=worker_id, at=now),
                 loss=1,
+                fingerprint=error.fingerprint(row.name),
             )
         )
     returned = release(using, unstarted) if unstarted else 0

@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from django.db import DatabaseError, InterfaceError
 
+from ..core.fingerprint import fingerprint
 from ..core.message import Message
 from ..core.outcome import AttemptError, Outcome
 from ..core.reply_queue import decode_address
@@ -169,7 +170,13 @@ def end_of(message: Message, outcome: Outcome, worker_id: str) -> End:
         duration=outcome.duration,
         log=outcome.log,
         keep_row=outcome.keep_row or outcome.state is not State.SUCCESSFUL,
+        fingerprint=_fingerprint_of(outcome, message) if outcome.state is State.FAILED else "",
     )
+
+
+def _fingerprint_of(outcome: Outcome, message: Message) -> str:
+    # Where errors are not kept, all failures of a task are one.
+    return outcome.error.fingerprint(message.name) if outcome.error else fingerprint("", message.name, "")
 
 
 def _is_large(end: End) -> bool:

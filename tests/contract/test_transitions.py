@@ -325,6 +325,10 @@ def test_queues_that_differ_in_case_only_are_all_known() -> None:
         ),
         ({"state": State.SUCCESSFUL, "log": "a line\n"}, {"state": "SUCCESSFUL", "log": "a line\n"}),
         ({"state": State.FAILED, "log": "a line\n"}, {"state": "FAILED", "log": "a line\n"}),
+        ({"state": State.FAILED, "fingerprint": "00ff"}, {"state": "FAILED", "fingerprint": "00ff"}),
+        ({"state": State.FAILED}, {"state": "FAILED", "fingerprint": ""}),
+        ({"state": State.SUCCESSFUL, "fingerprint": "00ff"}, {"state": "SUCCESSFUL", "fingerprint": None}),
+        ({"state": State.READY, "fingerprint": "00ff"}, {"state": "READY", "fingerprint": None, "worker_id": ""}),
     ],
     ids=lambda value: "-".join(str(item) for item in value.values())[:40],
 )
@@ -337,7 +341,8 @@ def test_an_end_writes_what_it_says_and_leaves_the_rest(
     before = columns(message.id)
     assert finish(USING, [*(end(other) for other in others), end(message, **given)])[message.id] is given["state"]
     after = columns(message.id)
-    untouched = before.keys() - {"state", "finished_at", "run_after", "worker_id", "duration"} - expected.keys()
+    moved = {"state", "finished_at", "run_after", "worker_id", "duration", "fingerprint"}
+    untouched = before.keys() - moved - expected.keys()
     assert {key: after[key] for key in untouched} == {key: before[key] for key in untouched}
     assert {key: after[key] for key in expected} == expected
     assert (after["finished_at"] is not None) is given["state"].is_final

@@ -17,6 +17,7 @@ from django.test.utils import CaptureQueriesContext
 from django_taskq import State, task
 from django_taskq.aliases import taskq_backends
 from django_taskq.core.outcome import AttemptError
+from django_taskq.core.sensitive import HIDDEN
 from django_taskq.database import database_now
 from django_taskq.models import PauseRecord, TaskRecord
 from django_taskq.overview import overview
@@ -130,11 +131,11 @@ def test_list_shows_the_newest_that_are_meant() -> None:
 
 
 def test_show_tells_everything_but_what_is_sensitive() -> None:
-    record = failed("No 7", name=secretive.module_path, arguments='[["anne","hunter2"],{}]')
+    record = failed("No 7 for hunter2", name=secretive.module_path, arguments='[["anne","hunter2"],{}]')
     shown = read("show", str(record.pk))
     assert shown["state"] == "FAILED"
     assert shown["workers"] == [WORKER]
-    assert [error["message"] for error in shown["errors"]] == ["No 7"]
+    assert [error["message"] for error in shown["errors"]] == [f"No 7 for {HIDDEN}"]
     text = run("show", str(record.pk))
     assert "Traceback: here" in text
     assert "hunter2" not in text + json.dumps(shown)

@@ -27,6 +27,7 @@ LAYERS: dict[str, int] = {
         (
             "announcements",
             "control",
+            "finding",
             "overview",
             "selection",
             "sight",

@@ -39,6 +39,7 @@ def add_selection(parser: CommandParser) -> None:
     parser.add_argument(
         "--error", default="", metavar="TEXT", help="with this in an error's class, message or traceback"
     )
+    parser.add_argument("--group", default="", metavar="ID", help="failed in the same way: the group's id in the admin")
     parser.add_argument("--worker", default="", metavar="ID", help="claimed by the worker process of this id")
     add_backend(parser)
 
@@ -66,6 +67,7 @@ def selection_of(options: Mapping[str, Any]) -> Selection:
         newer_than=_seconds(options["newer_than"], "--newer-than"),
         error=options["error"],
         worker=options["worker"],
+        group=options["group"],
         limit=limit,
     )
 

@@ -11,7 +11,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from ...core import codec
 from ...models import TaskRecord
-from ...sight import SPOILT, visible_arguments
+from ...sight import SPOILT, sight_of
 from .console import Console, Row, add_format, show
 from .filters import add_selection, selection_of
 from .subcommand import Subcommand, add_backend, by_database, chosen_backends
@@ -103,17 +103,20 @@ def _find(options: Mapping[str, Any]) -> TaskRecord:
 
 
 def _whole(record: TaskRecord) -> dict[str, Any]:
+    sight = sight_of(record)
     try:
         errors = [asdict(error) for error in record.attempt_errors]
     except SPOILT:
         errors = []
+    for error in errors:
+        error |= {name: sight.text(error[name]) for name in ("message", "traceback")}
     return {
         **_short(record),
         "backend": record.backend,
-        "arguments": visible_arguments(record),
+        "arguments": sight.arguments,
         "options": _json(record.options),
-        "metadata": _json(record.metadata),
-        "result": _json(record.result),
+        "metadata": sight.value(_json(sight.text(record.metadata))),
+        "result": sight.value(_json(record.result and sight.text(record.result))),
         "progress": _json(record.progress),
         "run_after": record.run_after,
         "expires_at": record.expires_at,
@@ -126,7 +129,7 @@ def _whole(record: TaskRecord) -> dict[str, Any]:
         "acks_late": record.acks_late,
         "cancel_requested": record.cancel_requested,
         "headers": _json(record.headers),
-        "log": record.log.splitlines(),
+        "log": sight.text(record.log).splitlines(),
         "errors": errors,
     }
 

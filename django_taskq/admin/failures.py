@@ -1,0 +1,102 @@
+"""Failures, grouped: what went wrong, how often, since when."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db.models import Model
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.formats import number_format
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from ..control import retry
+from ..core.states import State
+from ..finding.groups import MOST_GROUPS, MOST_TASKS, FailureGroup, failure_groups
+from ..finding.search import BadSearch, parse
+from ..models import FailureRecord
+from ..selection import Selection
+from ..sight import sight_of
+from .display import show_moment
+from .permissions import may
+from .readonly import ReadOnlyAdmin
+
+#: groups on the page
+_SHOWN = 50
+#: tasks that one request lets run again
+_AT_ONCE = 1_000
+
+
+@admin.register(FailureRecord)
+class FailureAdmin(ReadOnlyAdmin):
+    """One page, for who may see tasks."""
+
+    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """They are tasks."""
+        return may(request, "view_taskrecord")
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        """For the admin's front page."""
+        return may(request, "view_taskrecord")
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """The groups; by POST, one of them runs again."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        if request.method == "POST":
+            return self._retry(request)
+        found = failure_groups(self.get_queryset(request).db, limit=_SHOWN)
+        sees = may(request, "view_payload")
+        context = {
+            **self.admin_site.each_context(request),
+            "title": _("Failures"),
+            "opts": self.opts,
+            "media": self.media,
+            "groups": [self._shown(group, sees=sees) for group in found.groups],
+            "may_retry": may(request, "operate_tasks"),
+            "hidden": max(found.total - len(found.groups), 0),
+            "is_cut": found.total >= MOST_GROUPS,
+            **(extra_context or {}),
+        }
+        request.current_app = self.admin_site.name  # what ``url`` in templates goes by
+        return TemplateResponse(request, "admin/django_taskq/failures.html", context)
+
+    def _shown(self, group: FailureGroup, *, sees: bool) -> dict[str, Any]:
+        site, error = self.admin_site.name, group.error
+        message = error.message if error is not None and sees else ""
+        return {
+            "fingerprint": group.fingerprint,
+            "error": error.exception_class_path if error is not None else "",
+            "message": sight_of(group.newest).text(message[:500]) if message else "",
+            "place": (error.place if error is not None else "") or group.newest.name,
+            "task": group.newest.name,
+            "count": number_format(min(group.count, MOST_TASKS), force_grouping=True) + ("+" if group.is_more else ""),
+            "first": show_moment(group.first_at, "seconds"),
+            "last": show_moment(group.last_at, "seconds"),
+            "tasks_url": f"{reverse(f'{site}:django_taskq_taskrecord_changelist')}?q=group:{group.fingerprint}",
+            "newest_url": reverse(f"{site}:django_taskq_taskrecord_change", args=[group.newest.pk]),
+        }
+
+    def _retry(self, request: HttpRequest) -> HttpResponse:
+        if not may(request, "operate_tasks"):
+            raise PermissionDenied
+        here = HttpResponseRedirect(request.path)
+        try:
+            kind = parse(f"group:{request.POST.get('group', '')}").group
+        except BadSearch:
+            kind = ""
+        if not kind:
+            messages.error(request, _("There is no such group of failures."))
+            return here
+        using = self.get_queryset(request).db
+        selection = Selection(group=kind, states=frozenset({State.FAILED}), limit=_AT_ONCE)
+        changed = retry(using, selection).changed
+        text = ngettext("%(count)s task runs again.", "%(count)s tasks run again.", changed) % {"count": changed}
+        if changed >= _AT_ONCE:
+            text = f"{text} {_('There may be more of them: once more for the next.')}"
+        messages.success(request, text)
+        return here
