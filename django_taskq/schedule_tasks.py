@@ -69,6 +69,7 @@ def make_ready(schedule: Schedule, rule: Rule, backends: Mapping[str, TaskqBacke
         changes["record"] = True
     if schedule.expires is not None and not isinstance(task, Task):
         raise OptionError(f"expires: {schedule.task} is not made by django_taskq's own @task, and has none.")
+    encode_call(task, schedule.args, schedule.kwargs)
     return ReadySchedule(schedule=schedule, rule=rule, backend=backend, task=task.using(**changes) if changes else task)
 
 
