@@ -17,7 +17,7 @@ from ..core import codec
 from ..database import database_now
 from ..exceptions import TaskqError
 from ..models import ScheduleRecord
-from ..models.schedule import CODE
+from ..models.schedule import CODE, DATABASE
 from ..schedules.definition import Schedule
 from ..schedules.registry import code_schedules
 from ..transitions import schedules
@@ -30,7 +30,14 @@ _LOADED = time.monotonic()
 
 def deploy_schedules(using: str, backends: Sequence[TaskqBackend]) -> bool:
     """Make the rows say what the code says; False when a newer version of it has had its say."""
-    wanted = code_schedules(backends)
+    try:
+        wanted = code_schedules(backends)
+    except (ValueError, TaskqError) as error:
+        # The checks have said so before. What the rows say goes on.
+        logger.error(  # noqa: TRY400  # the error says it all
+            "Schedules of the code cannot be read: %s", error, extra={"action": "schedule_refused"}
+        )
+        return False
     known = {record.name: record for record in ScheduleRecord.objects.using(using).filter(source=CODE)}
     if not wanted and not known:
         return True
@@ -64,7 +71,7 @@ def _deploy(using: str, schedule: Schedule, record: ScheduleRecord | None) -> No
         return
     if is_done:
         logger.info("Schedule %s is as the code has it.", schedule.name, extra={"action": "schedule_deployed"})
-    elif record is None:
+    elif ScheduleRecord.objects.using(using).filter(name=schedule.name, source=DATABASE).exists():
         logger.error(
             "Schedule %s of the code is left out: one in the database has its name.",
             schedule.name,

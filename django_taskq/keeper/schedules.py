@@ -49,7 +49,7 @@ class Schedules:
         wait = seconds_to_tick(self._using)
         while wait is not None and wait <= 0:
             found, moved = self._firing.fire_due()
-            if found and not moved:
+            if moved < found:
                 return _LOCKED
             wait = seconds_to_tick(self._using)
             if time.monotonic() - now > _TURN:
