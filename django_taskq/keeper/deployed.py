@@ -56,8 +56,6 @@ def deploy_schedules(using: str, backends: Sequence[TaskqBackend]) -> bool:
 
 def _deploy(using: str, schedule: Schedule, record: ScheduleRecord | None) -> None:
     """Make one row say it. Should another keeper change it at the same time, that one's code has its say."""
-    if record is not None and record.schedule == schedule:
-        return
     problems = check_schedule(schedule)
     if problems:
         # The checks have said so before. What the row says, if there is one, goes on.
@@ -67,6 +65,8 @@ def _deploy(using: str, schedule: Schedule, record: ScheduleRecord | None) -> No
             ScheduleError(problems),
             extra={"action": "schedule_refused"},
         )
+        return
+    if record is not None and schedules.columns_of(record.schedule) == schedules.columns_of(schedule):
         return
     if record is None:
         is_done = schedules.insert_schedule(using, schedule, CODE)
