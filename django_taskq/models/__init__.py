@@ -4,6 +4,7 @@ from .control import OrderRecord, PauseRecord
 from .failure import FailureRecord
 from .fields import InstantField, StateIndex
 from .keeper import KeeperRecord
+from .schedule import ScheduleRecord, TickRecord
 from .task import TaskQuerySet, TaskRecord
 from .worker import WorkerRecord
 
@@ -13,8 +14,10 @@ __all__ = [
     "KeeperRecord",
     "OrderRecord",
     "PauseRecord",
+    "ScheduleRecord",
     "StateIndex",
     "TaskQuerySet",
     "TaskRecord",
+    "TickRecord",
     "WorkerRecord",
 ]
