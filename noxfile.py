@@ -17,9 +17,9 @@ from tests.servers import VENDORS
 
 #: The versions of Django the suite runs with.
 DJANGOS = ("5.2", "6.0", "6.1")
-#: Processes that run tests side by side, of which each waits for a third of its time; those that measure time run alone,
-#: afterwards.
-WORKERS = "3"
+#: Processes that run tests side by side, as many as there are cores: a test is at work for most of its time. Those that
+#: measure time run alone, afterwards.
+WORKERS = "2"
 #: How they share the tests: neighbours, which have fixtures in common, stay together until one of them has no more.
 SHARED = ("-n", WORKERS, "--dist", "worksteal")
 #: pytest's exit codes for "all passed" and "none were selected": a database may have none that measure time.

