@@ -10,7 +10,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import DateTimeField, Func
+from django.db.models import DateTimeField, Func, TextField
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
@@ -59,6 +59,25 @@ class Now(Func):
         return "%s", [sqlite_now()]
 
 
+class AsUtc(Func):
+    """One of our columns as an aware moment in UTC, whatever the project's settings.
+
+    Without ``USE_TZ`` PostgreSQL's driver gives local time, in which an hour of autumn comes twice.
+    """
+
+    output_field = TextField()
+    arity = 1
+
+    def get_db_converters(self, connection: BaseDatabaseWrapper) -> list[Callable[..., Any]]:
+        """Not those of text."""
+        return [lambda value, _, __: read_moment(value)]
+
+    def as_sql(self, compiler: Any, connection: BaseDatabaseWrapper, **context: Any) -> tuple[str, Any]:
+        """The column itself, which holds UTC."""
+        sql, params = compiler.compile(self.source_expressions[0])
+        return (f"({sql}) AT TIME ZONE 'UTC'" if connection.vendor == "postgresql" else sql), params
+
+
 def sqlite_now() -> str:
     """This moment in the form SQLite columns hold."""
     return sqlite_text(datetime.now(UTC))
@@ -105,6 +124,11 @@ def as_project_time(moment: datetime | None) -> datetime | None:
     if moment is None or settings.USE_TZ:
         return moment
     return timezone.make_naive(moment)
+
+
+def as_utc(moment: datetime) -> datetime:
+    """A moment as this project's code has moments, as an aware one in UTC."""
+    return (timezone.make_aware(moment) if timezone.is_naive(moment) else moment).astimezone(UTC)
 
 
 def read_instant(value: Any, connection: BaseDatabaseWrapper) -> Any:

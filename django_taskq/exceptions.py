@@ -11,6 +11,7 @@
     │   └── ResultStoreError    what keeps results does not answer
     ├── OptionError             (also ValueError) a task option that cannot be
     ├── UnknownTask             a name that no registered task has
+    ├── UnknownSchedule         a name that no schedule has
     ├── WorkerLost              the worker died while it ran the task
     ├── TimeLimitExceeded       the task ran for longer than its time_limit
     ├── SoftTimeLimitExceeded   raised in a task that runs for longer than its soft_time_limit
@@ -94,6 +95,18 @@ class OptionError(TaskqError, ValueError):
 
 class UnknownTask(TaskqError):
     """No registered task has this name."""
+
+
+class ScheduleError(TaskqError, ValueError):
+    """A schedule cannot be."""
+
+    def __init__(self, problems=()):
+        self.problems = list(problems)
+        super().__init__("; ".join(f"{p.field}: {p.message}" for p in self.problems))
+
+
+class UnknownSchedule(TaskqError):
+    """No schedule has this name."""
 
 
 class WorkerLost(TaskqError):

@@ -47,7 +47,7 @@ def enqueue(backend: TaskqBackend, task: UpstreamTask, args: Sequence[Any], kwar
     database's own errors; nothing was written then.
     """
     backend.validate_task(task)
-    arguments = _encode_call(task, args, kwargs)
+    arguments = encode_call(task, args, kwargs)
     if backend.config.routes:
         task = _routed(backend, task, args, kwargs)
     task, new, is_recorded = _prepare(backend, task)
@@ -69,15 +69,27 @@ def enqueue(backend: TaskqBackend, task: UpstreamTask, args: Sequence[Any], kwar
 
 
 def enqueue_many(
-    backend: TaskqBackend, task: UpstreamTask, calls: Sequence[tuple[Sequence[Any], Mapping[str, Any]]]
+    backend: TaskqBackend,
+    task: UpstreamTask,
+    calls: Sequence[tuple[Sequence[Any], Mapping[str, Any]]],
+    *,
+    ids: Sequence[str] | None = None,
+    awaited: bool = True,
 ) -> list[TaskResult]:
-    """Insert one task per call, all or none; see :func:`enqueue` for the errors."""
+    """Insert one task per call, all or none; see :func:`enqueue` for the errors.
+
+    ``ids``: those of the tasks, where they are known before. ``awaited``: whether this process may wait for the results,
+    where these are sent to whoever has enqueued the task.
+    """
     backend.validate_task(task)
-    texts = [_encode_call(task, args, kwargs) for args, kwargs in calls]
+    texts = [encode_call(task, args, kwargs) for args, kwargs in calls]
     if not texts:
         return []
+    if ids is None:
+        now = time.time()
+        ids = [str(uuid7(now)) for _ in texts]
     if not backend.config.routes:
-        return _enqueue_burst(backend, task, calls, texts)
+        return _enqueue_burst(backend, task, calls, texts, ids, awaited=awaited)
     # A route may send each call elsewhere; what they are enqueued with is common to a queue.
     queues: dict[str, tuple[UpstreamTask, list[int]]] = {}
     for index, (args, kwargs) in enumerate(calls):
@@ -87,7 +99,12 @@ def enqueue_many(
     with transaction.atomic(using=backend.database, savepoint=False):
         for routed, indexes in queues.values():
             burst = _enqueue_burst(
-                backend, routed, [calls[index] for index in indexes], [texts[index] for index in indexes]
+                backend,
+                routed,
+                [calls[index] for index in indexes],
+                [texts[index] for index in indexes],
+                [ids[index] for index in indexes],
+                awaited=awaited,
             )
             results.update(zip(indexes, burst, strict=True))
     return [results[index] for index in range(len(calls))]
@@ -98,10 +115,11 @@ def _enqueue_burst(
     task: UpstreamTask,
     calls: Sequence[tuple[Sequence[Any], Mapping[str, Any]]],
     texts: Sequence[str],
+    ids: Sequence[str],
+    *,
+    awaited: bool,
 ) -> list[TaskResult]:
-    task, new, is_recorded = _prepare(backend, task)
-    now = time.time()
-    ids = [str(uuid7(now)) for _ in texts]
+    task, new, is_recorded = _prepare(backend, task, awaited=awaited)
     rows = list(zip(ids, texts, strict=True))
     tickets = [backend.result_store.expect(task_id) if new.reply_to else None for task_id in ids]
     with _sending(backend, new, ids, is_recorded) as headers:
@@ -168,7 +186,7 @@ def _call(new: NewTask, task_id: str, arguments: str, enqueued_at: datetime) -> 
     )
 
 
-def _prepare(backend: TaskqBackend, task: UpstreamTask) -> tuple[UpstreamTask, NewTask, bool]:
+def _prepare(backend: TaskqBackend, task: UpstreamTask, *, awaited: bool = True) -> tuple[UpstreamTask, NewTask, bool]:
     """The task with its relative times made absolute, what all its rows have in common, and whether it has any."""
     if not isinstance(task, Task):
         # Made by upstream's own class, for instance while another backend was the default.
@@ -212,12 +230,13 @@ def _prepare(backend: TaskqBackend, task: UpstreamTask) -> tuple[UpstreamTask, N
         expires_at=expires_at,
         publication=publication_of(backend, state) if is_recorded else Publication.PENDING,
         # Who does not want the value does not wait for it.
-        reply_to=backend.result_store.open() if backend.settled(options).keeps_result else "",
+        reply_to=backend.result_store.open() if awaited and backend.settled(options).keeps_result else "",
     )
     return task, new, is_recorded
 
 
-def _encode_call(task: UpstreamTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+def encode_call(task: UpstreamTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+    """A call's arguments as a row has them. Raises as :func:`enqueue` does."""
     bound = (None, *args) if task.takes_context else args
     try:
         registry.signature(task.func).bind(*bound, **kwargs)

@@ -14,9 +14,10 @@ from django.db import DatabaseError, InterfaceError, connections
 from ..aliases import backends_on
 from ..backend import TaskqBackend
 from ..database import tune_worker_connection
-from ..wakeup import DUE_CHANNEL, READY_CHANNEL, Wakeup, open_wakeup, settling_pause
+from ..wakeup import DUE_CHANNEL, READY_CHANNEL, SCHEDULE_CHANNEL, Wakeup, open_wakeup, settling_pause
 from .duties import Duty, expire, forget, promote, prune, rescue
 from .outbox import Outbox
+from .schedules import Schedules, prune_old_ticks
 from .stores import sweep_stores
 
 logger = logging.getLogger("django_taskq.keeper")
@@ -60,7 +61,8 @@ class Keeper:
                 tune_worker_connection(connections[self._using])
                 # The outbox is for what is READY, too, where a message broker has to be told.
                 outbox = self._outbox()
-                wakeup = open_wakeup(self._using, [DUE_CHANNEL] if outbox is None else [DUE_CHANNEL, READY_CHANNEL])
+                channels = [DUE_CHANNEL, SCHEDULE_CHANNEL]
+                wakeup = open_wakeup(self._using, channels if outbox is None else [*channels, READY_CHANNEL])
                 self._keep(wakeup, outbox)
             except Exception as error:  # without this thread nothing would come due, and nobody would notice
                 logger.warning(
@@ -85,24 +87,7 @@ class Keeper:
         return Outbox(self._using, backends) if backends else None
 
     def _keep(self, wakeup: Wakeup, outbox: Outbox | None) -> None:
-        promote_due = promote(self._using, _UNHINTED if wakeup.trusted_for is None else wakeup.trusted_for)
-        lease = min(backend.config.lease for backend in self._backends)
-        duties: dict[Duty, float] = dict.fromkeys(
-            (
-                promote_due,
-                expire(self._using),
-                rescue(self._using, lease),
-                prune(self._backends),
-                forget(self._using),
-                sweep_stores(self._backends),
-            ),
-            0.0,
-        )
-        hinted: list[Duty] = [promote_due]
-        if outbox is not None:
-            # After what makes tasks READY, and as soon.
-            duties[outbox] = 0.0
-            hinted.append(outbox)
+        duties, hinted, schedules = self._duties(wakeup, outbox)
         settled_at = 0.0
         while True:
             for duty, at in duties.items():
@@ -117,10 +102,42 @@ class Keeper:
             if self._told_to_stop(_SHORTEST if is_hinted else 0.0):
                 return
             if is_hinted:
-                wakeup.drain()
+                channels = {hint.channel for hint in wakeup.drain()}
                 settled_at = time.monotonic() + wakeup.settles_in
+                if SCHEDULE_CHANNEL in channels:
+                    duties[schedules] = 0.0
             if (is_hinted or now < settled_at) and wakeup.has_news():
                 duties.update(dict.fromkeys(hinted, 0.0))
+                if wakeup.settles_in:
+                    # Whatever was written: it may have been a schedule.
+                    duties[schedules] = min(duties[schedules], schedules.looked_at + _UNHINTED)
+
+    def _duties(self, wakeup: Wakeup, outbox: Outbox | None) -> tuple[dict[Duty, float], list[Duty], Schedules]:
+        """All duties, at once; those that a hint may concern; and the one that fires schedules."""
+        longest = _UNHINTED if wakeup.trusted_for is None else wakeup.trusted_for
+        promote_due = promote(self._using, longest)
+        # Of all aliases, as above.
+        schedules = Schedules(self._using, backends_on(self._using), longest)
+        lease = min(backend.config.lease for backend in self._backends)
+        duties: dict[Duty, float] = dict.fromkeys(
+            (
+                promote_due,
+                schedules,
+                expire(self._using),
+                rescue(self._using, lease),
+                prune(self._backends),
+                forget(self._using),
+                sweep_stores(self._backends),
+                prune_old_ticks(self._using),
+            ),
+            0.0,
+        )
+        hinted: list[Duty] = [promote_due]
+        if outbox is not None:
+            # After what makes tasks READY, and as soon.
+            duties[outbox] = 0.0
+            hinted.append(outbox)
+        return duties, hinted, schedules
 
     def _wait(self, wakeup: Wakeup, pause: float) -> bool:
         """Whether something came before the ``pause`` was over."""

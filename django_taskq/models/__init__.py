@@ -3,6 +3,7 @@
 from .control import OrderRecord, PauseRecord
 from .fields import InstantField, StateIndex
 from .keeper import KeeperRecord
+from .schedule import ScheduleRecord, TickRecord
 from .task import TaskQuerySet, TaskRecord
 from .worker import WorkerRecord
 
@@ -11,8 +12,10 @@ __all__ = [
     "KeeperRecord",
     "OrderRecord",
     "PauseRecord",
+    "ScheduleRecord",
     "StateIndex",
     "TaskQuerySet",
     "TaskRecord",
+    "TickRecord",
     "WorkerRecord",
 ]

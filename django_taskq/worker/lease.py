@@ -12,7 +12,7 @@ from django.db import connections
 
 from ..backend import TaskqBackend
 from ..database import tune_worker_connection
-from ..keeper.loop import Keeper
+from ..keeper.office import Office
 from ..models import TaskRecord, WorkerRecord
 from ..transitions import workers
 from ..transitions.finish import Held, release
@@ -22,11 +22,6 @@ logger = logging.getLogger("django_taskq.worker")
 
 #: heartbeats per lease: two may get lost before the lease is
 _BEATS = 3
-#: seconds an election holds at most, and its share of the lease: the tasks of a keeper that died with its
-#: worker must find a new one in time
-_TERM, _TERM_SHARE = 15.0, 0.5
-#: tries to stay the keeper per term; the others try half as often
-_ELECTIONS = 3
 
 
 class Lease:
@@ -35,14 +30,11 @@ class Lease:
     def __init__(self, using: str, worker_id: str, backends: Sequence[TaskqBackend], settings: WorkerSettings) -> None:
         self.using = using
         self.worker_id = worker_id
-        self._backends = backends
         self._settings = settings
         self._lease = min(backend.config.lease for backend in backends)
-        self._term = min(_TERM, self._lease * _TERM_SHARE)
         self._registered = False
         self._next_beat = 0.0
-        self._next_election = 0.0
-        self._keeper: Keeper | None = None
+        self._office = Office(using, worker_id, backends) if settings.keeps_house else None
 
     def take(self, held: Collection[tuple[str, int]]) -> bool:
         """After (re)connecting: register, or beat; False when the old registration was declared lost.
@@ -82,21 +74,18 @@ class Lease:
                 self._registered = False
                 return False
             self._next_beat = now + self._lease / _BEATS
-        if not self._settings.burst and now >= self._next_election:
-            self._next_election = now + self._term / _ELECTIONS * (1 if self._keeper else 2)
-            self._hold_office(workers.elect(self.using, self.worker_id, self._term))
+        if self._office is not None:
+            self._office.stand(now)
         return True
 
     def next_duty(self) -> float:
         """When :meth:`keep` has something to do (monotonic)."""
-        return self._next_beat if self._settings.burst else min(self._next_beat, self._next_election)
+        return self._next_beat if self._office is None else min(self._next_beat, self._office.next_at)
 
     def leave(self) -> None:
         """Sign off: the keeper's office is free, the row goes. Rows still held are rescued by others."""
-        if self._keeper is not None:
-            self._keeper.stop()
-            self._keeper = None
-            workers.resign(self.using, self.worker_id)
+        if self._office is not None:
+            self._office.leave()
         if self._registered:
             workers.deregister(self.using, self.worker_id)
             self._registered = False
@@ -105,14 +94,8 @@ class Lease:
         """Go on under a new id, after the old one was declared lost."""
         self.worker_id = worker_id
         self._registered = False
-
-    def _hold_office(self, elected: bool) -> None:
-        if elected and self._keeper is None:
-            self._keeper = Keeper(self.using, self._backends)
-            self._keeper.start()
-        elif not elected and self._keeper is not None:
-            self._keeper.stop()
-            self._keeper = None
+        if self._office is not None:
+            self._office.holder = worker_id
 
     def _release_unknown(self, held: Collection[tuple[str, int]]) -> None:
         rows = TaskRecord.objects.using(self.using).filter(state="RUNNING", worker_id=self.worker_id)

@@ -22,7 +22,7 @@ class WorkerSettings:
     ``soft_time_limit``, ``time_limit``: seconds for tasks that have none of their own.
     ``max_tasks_per_child``, ``max_memory_per_child`` (bytes): after which a process is replaced. ``probe_port``: None
     answers no probes, 0 takes any port. ``heartbeat_file``: its age tells whether the worker lives. ``reload``: begin anew when
-    files of the code change.
+    files of the code change. ``scheduler``: stand for election as the keeper.
     """
 
     backends: tuple[str, ...]
@@ -44,11 +44,17 @@ class WorkerSettings:
     probe_port: int | None = None
     heartbeat_file: str | None = None
     reload: bool = False
+    scheduler: bool = True
 
     @property
     def slots(self) -> int:
         """Tasks that can run at once in one process."""
         return self.threads + self.coroutines
+
+    @property
+    def keeps_house(self) -> bool:
+        """Whether it stands for election; who is gone soon does not."""
+        return self.scheduler and not self.burst
 
     @property
     def has_early_successors(self) -> bool:

@@ -99,7 +99,11 @@ class Project:
 
     def runworker(self, *arguments: str) -> Process:
         """Start ``manage.py runworker`` and return at once."""
-        return self.start(sys.executable, "-m", "django", "runworker", *arguments)
+        return self.start(*self.command("runworker", *arguments))
+
+    def command(self, *arguments: str) -> tuple[str, ...]:
+        """Return the command line of a management command."""
+        return (sys.executable, "-m", "django", *arguments)
 
     @contextmanager
     def attached(self) -> Iterator[None]:

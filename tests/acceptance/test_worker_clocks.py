@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from django_taskq.models import WorkerRecord
+from tests.acceptance.clock import Clock
 from tests.acceptance.project import Project
 from tests.acceptance.workers import Gate, ended, row, start_worker, wait_until_done
-from tests.servers.programs import libfaketime
 from tests.taskapp import tasks
 from tests.waiting import wait_until
 
@@ -22,26 +22,6 @@ pytestmark = [pytest.mark.once, pytest.mark.timing, pytest.mark.databases("postg
 
 #: Seconds; the least there is.
 LEASE = 3.0
-
-
-class Clock:
-    """The wall clock of processes that are started with ``environment``; a monotonic clock never jumps."""
-
-    def __init__(self, directory: Path) -> None:
-        self._file = directory / "clock"
-        self.set("+0")
-        self.environment = {
-            "LD_PRELOAD": str(libfaketime()),
-            "FAKETIME_TIMESTAMP_FILE": str(self._file),
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        }
-
-    def set(self, offset: str) -> None:
-        """Whoever reads it meanwhile reads the whole of it."""
-        beside = self._file.with_suffix(".new")
-        beside.write_text(f"{offset}\n")
-        beside.replace(self._file)
 
 
 def test_clock_jumps_lose_no_lease_and_make_nothing_late(make_project: Callable[..., Project], tmp_path: Path) -> None:

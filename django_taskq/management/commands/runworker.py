@@ -162,7 +162,12 @@ class Command(BaseCommand):
             "--solo", action="store_true", help="one process, one task at a time, on its main thread: for a debugger"
         )
         parser.add_argument("--heartbeat-file", help="touch this file every second while the worker lives")
-
+        parser.add_argument(
+            "--no-scheduler",
+            action="store_false",
+            dest="scheduler",
+            help="leave schedules, and the rest of the housekeeping, to other workers or to runscheduler",
+        )
         parser.add_argument(
             "--time-limit",
             type=_limit,
@@ -228,6 +233,7 @@ class Command(BaseCommand):
             probe_port=options["probe_port"],
             heartbeat_file=options["heartbeat_file"],
             reload=reload,
+            scheduler=options["scheduler"],
         )
 
     def _refuse_beside_solo(self, options: dict[str, Any]) -> None:
