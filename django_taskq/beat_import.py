@@ -6,18 +6,18 @@ A second time nothing changes, unless something has changed there.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 
 from django.conf import settings
-from django.utils import timezone
 
 from .aliases import taskq_backends
 from .beat_schedules import NOT_NEEDED, Surroundings, translate
 from .beat_tables import BeatTask, beat_tasks
 from .database import database_now
-from .exceptions import ScheduleError
+from .exceptions import ScheduleError, UnknownSchedule
 from .models import ScheduleRecord
+from .models.schedule import CODE
 from .registry import lookup
 from .schedule_control import all_schedules, change_schedule, create_schedule
 from .schedules.definition import Schedule, check_schedule
@@ -45,7 +45,7 @@ class Imported:
 
     name: str
     task: str
-    fate: Fate
+    fate: Fate = Fate.LEFT_OUT
     schedule: Schedule | None = None
     notes: tuple[str, ...] = ()
 
@@ -73,35 +73,40 @@ def import_beat(using: str, *, backend: str = "", update: bool = False, dry_run:
                 now=now,
             ),
         )
-        yield _kept(task, translation.schedule, translation.notes, existing.get(task.name), update, dry_run)
+        record = existing.get(task.name)
+        found = Imported(name=task.name, task=task.task, schedule=translation.schedule, notes=translation.notes)
+        found = _judged(found, task, record, update=update)
+        yield found if dry_run else _written(found)
 
 
-def _kept(
-    task: BeatTask,
-    schedule: Schedule | None,
-    notes: tuple[str, ...],
-    record: ScheduleRecord | None,
-    update: bool,
-    dry_run: bool,
-) -> Imported:
-    done = Imported(name=task.name, task=task.task, fate=Fate.LEFT_OUT, schedule=schedule, notes=notes)
+def _judged(found: Imported, task: BeatTask, record: ScheduleRecord | None, *, update: bool) -> Imported:
+    """With what is to become of it."""
+    schedule = found.schedule
     if schedule is None:
-        return done
-    if record is not None and record.source == "code":
-        return replace(done, fate=Fate.DIFFERS, notes=("a schedule of the code has this name", *notes))
+        return found
+    if record is not None and record.source == CODE:
+        return replace(found, fate=Fate.DIFFERS, notes=("a schedule of the code has this name", *found.notes))
     if record is not None and _is_same(record.schedule, schedule, task):
-        return replace(done, fate=Fate.UNCHANGED)
-    problems = check_schedule(schedule)
-    if problems:
-        return replace(done, notes=tuple(f"{problem.field}: {problem.message}" for problem in problems))
+        return replace(found, fate=Fate.UNCHANGED)
+    if problems := check_schedule(schedule):
+        return replace(found, notes=tuple(f"{problem.field}: {problem.message}" for problem in problems))
     if record is not None and not update:
-        return replace(done, fate=Fate.DIFFERS, notes=(f"it is not what is here: {_differences(record, schedule)}", *notes))
+        differs = f"differs from the schedule of this name: {_differences(record.schedule, schedule)}"
+        return replace(found, fate=Fate.DIFFERS, notes=(differs, *found.notes))
+    return replace(found, fate=Fate.IMPORTED if record is None else Fate.UPDATED)
+
+
+def _written(found: Imported) -> Imported:
+    """As it is in the database then."""
     try:
-        if not dry_run:
-            create_schedule(schedule) if record is None else change_schedule(task.name, schedule)
-    except ScheduleError as error:
-        return replace(done, notes=(str(error), *notes))
-    return replace(done, fate=Fate.IMPORTED if record is None else Fate.UPDATED)
+        if found.schedule is not None and found.fate is Fate.IMPORTED:
+            create_schedule(found.schedule)
+        elif found.schedule is not None and found.fate is Fate.UPDATED:
+            change_schedule(found.name, found.schedule)
+    except (ScheduleError, UnknownSchedule) as error:
+        # Somebody else has taken the name meanwhile, or deleted the schedule.
+        return replace(found, fate=Fate.LEFT_OUT, notes=(str(error), *found.notes))
+    return found
 
 
 def _is_same(ours: Schedule, theirs: Schedule, task: BeatTask) -> bool:
@@ -111,11 +116,8 @@ def _is_same(ours: Schedule, theirs: Schedule, task: BeatTask) -> bool:
     return ours == theirs
 
 
-def _differences(record: ScheduleRecord, schedule: Schedule) -> str:
-    ours = record.schedule
-    return ", ".join(
-        name for name in Schedule.__dataclass_fields__ if getattr(ours, name) != getattr(schedule, name)
-    )
+def _differences(ours: Schedule, theirs: Schedule) -> str:
+    return ", ".join(one.name for one in fields(Schedule) if getattr(ours, one.name) != getattr(theirs, one.name))
 
 
 def _alias_of(task: BeatTask, aliases: list[str]) -> str:

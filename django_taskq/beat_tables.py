@@ -97,8 +97,8 @@ def _rows(using: str, table: str) -> Iterator[dict[str, Any]]:
             return
         there = {column.name for column in connection.introspection.get_table_description(cursor, table)}
     model = _models()[table]
-    wanted = [column.name for column in model._meta.concrete_fields if column.name in there]
-    for row in model._default_manager.using(using).values(*wanted):
+    wanted = [column.name for column in model._meta.concrete_fields if column.name in there]  # noqa: SLF001  # documented
+    for row in models.QuerySet(model, using=using).values(*wanted):
         yield {name: as_utc(value) if isinstance(value, datetime) else value for name, value in row.items()}
 
 
@@ -132,4 +132,8 @@ def _models() -> dict[str, type[models.Model]]:
 def _model(table: str, fields: dict[str, models.Field[Any, Any]]) -> type[models.Model]:
     meta = type("Meta", (), {"apps": Apps(), "app_label": "beat_tables", "db_table": table, "managed": False})
     name = table.rpartition("_")[2].capitalize()
-    return type(name, (models.Model,), {"__module__": __name__, "Meta": meta, "id": models.BigAutoField(primary_key=True), **fields})
+    return type(
+        name,
+        (models.Model,),
+        {"__module__": __name__, "Meta": meta, "id": models.BigAutoField(primary_key=True), **fields},
+    )

@@ -35,9 +35,7 @@ class _Field:
 _MINUTE = _Field(title="minute", low=0, high=59)
 _HOUR = _Field(title="hour", low=0, high=23)
 _DAY = _Field(title="day of month", low=1, high=31)
-_MONTH = _Field(
-    title="month", low=1, high=12, names={name: number for number, name in enumerate(_MONTHS, start=1)}
-)
+_MONTH = _Field(title="month", low=1, high=12, names={name: number for number, name in enumerate(_MONTHS, start=1)})
 _WEEKDAY = _Field(title="day of week", low=0, high=6, names={name: number for number, name in enumerate(_DAYS)})
 
 
@@ -90,7 +88,7 @@ def _values(which: _Field, text: str) -> frozenset[int]:
 def _number(which: _Field, text: str, whole: str) -> int:
     if text.isdecimal():
         number = int(text)
-        if which is _WEEKDAY and number == 7:  # noqa: PLR2004  # Sunday, as in cron; Celery itself wants 0
+        if which is _WEEKDAY and number == 7:  # Sunday, as in cron; Celery itself wants 0
             return 0
     else:
         number = which.names.get(text[:3].lower(), -1)

@@ -25,7 +25,10 @@ def _add(parser: CommandParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="change nothing; say what would be done")
     parser.add_argument("--update", action="store_true", help="change schedules of the same name, too")
     parser.add_argument(
-        "--database", default="default", metavar="ALIAS", help="where its tables are, an alias of DATABASES (%(default)s)"
+        "--database",
+        default="default",
+        metavar="ALIAS",
+        help="where its tables are, an alias of DATABASES (%(default)s)",
     )
     add_backend(parser)
     add_format(parser)
@@ -69,9 +72,11 @@ def _outcome(fate: Fate, is_trial: bool) -> str:
 
 def _summary(done: list[Imported], is_trial: bool) -> str:
     counts = Counter(_outcome(one.fate, is_trial) for one in done)
-    return f"{len(done)} periodic task{'' if len(done) == 1 else 's'}: " + (
-        ", ".join(f"{count} {outcome}" for outcome, count in counts.items()) or "nothing to do"
-    ) + "."
+    return (
+        f"{len(done)} periodic task{'' if len(done) == 1 else 's'}: "
+        + (", ".join(f"{count} {outcome}" for outcome, count in counts.items()) or "nothing to do")
+        + "."
+    )
 
 
 IMPORT_BEAT = Subcommand(
