@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from django.apps.registry import Apps
@@ -105,28 +105,25 @@ def _rows(using: str, table: str) -> Iterator[dict[str, Any]]:
 @cache
 def _models() -> dict[str, type[models.Model]]:
     """Models in a registry of their own: Django reads each database's types, and no migration hears of them."""
-    text, number = models.TextField, models.IntegerField
-    columns: dict[str, dict[str, models.Field[Any, Any]]] = {
+    # Of their constraints none matters to who reads.
+    text, number, moment = models.TextField, models.IntegerField, models.DateTimeField
+    degrees = partial(models.DecimalField, max_digits=9, decimal_places=6)
+    types: dict[str, dict[Callable[..., models.Field[Any, Any]], str]] = {
         TABLE: {
-            **{name: text() for name in ("name", "task", "args", "kwargs", "queue", "exchange", "routing_key")},
-            **{name: text() for name in ("headers", "description")},
-            **{f"{way}_id": number() for way in WAYS},
-            **{name: number() for name in ("priority", "expire_seconds", "total_run_count")},
-            **{name: models.BooleanField() for name in ("one_off", "enabled")},
-            **{name: models.DateTimeField() for name in ("expires", "start_time", "last_run_at", "date_changed")},
+            text: "name task args kwargs queue exchange routing_key headers description",
+            number: "interval_id crontab_id solar_id clocked_id priority expire_seconds total_run_count",
+            models.BooleanField: "one_off enabled",
+            moment: "expires start_time last_run_at date_changed",
         },
-        WAYS["interval"]: {"every": number(), "period": text()},
-        WAYS["crontab"]: {
-            name: text() for name in ("minute", "hour", "day_of_month", "month_of_year", "day_of_week", "timezone")
-        },
-        WAYS["solar"]: {
-            "event": text(),
-            "latitude": models.DecimalField(max_digits=9, decimal_places=6),
-            "longitude": models.DecimalField(max_digits=9, decimal_places=6),
-        },
-        WAYS["clocked"]: {"clocked_time": models.DateTimeField()},
+        WAYS["interval"]: {number: "every", text: "period"},
+        WAYS["crontab"]: {text: "minute hour day_of_month month_of_year day_of_week timezone"},
+        WAYS["solar"]: {text: "event", degrees: "latitude longitude"},
+        WAYS["clocked"]: {moment: "clocked_time"},
     }
-    return {table: _model(table, fields) for table, fields in columns.items()}
+    return {
+        table: _model(table, {name: kind(null=True) for kind, names in kinds.items() for name in names.split()})
+        for table, kinds in types.items()
+    }
 
 
 def _model(table: str, fields: dict[str, models.Field[Any, Any]]) -> type[models.Model]:
