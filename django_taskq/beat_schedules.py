@@ -167,6 +167,8 @@ def _lost(task: BeatTask) -> list[str]:
 def _decoded(text: str, title: str, kind: type) -> Any:
     try:
         value = codec.decode(text)
+        # What JSON has no words for, such as NaN, is read and not written.
+        codec.encode(value)
     except SPOILT:
         value = None
     if isinstance(value, kind):

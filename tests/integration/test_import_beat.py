@@ -7,7 +7,6 @@ import json
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -191,6 +190,7 @@ def test_what_is_lost_is_said(beat: None) -> None:
         ({"args": "[1, 2, 3]", **every(1)}, "args"),
         ({"kwargs": '{"other": 1}', **every(1)}, "args"),
         ({"args": "{", **every(1)}, "args '{' is not a JSON list"),
+        ({"args": "[NaN]", **every(1)}, "args '[NaN]' is not a JSON list"),
         ({"args": "{}", **every(1)}, "args '{}' is not a JSON list"),
         ({"kwargs": "[]", **every(1)}, "kwargs '[]' is not a JSON object"),
         (crontab("0 0 31 2 *"), "expression: "),
@@ -282,19 +282,19 @@ def test_a_database_without_those_tables_is_told() -> None:
 
 #: A project that has the package, with rows made by its own models.
 PROGRAM = """
-import sys
 from datetime import datetime, timedelta, timezone
 import django
 from django.conf import settings
 settings.configure(
     INSTALLED_APPS=["django.contrib.contenttypes", "django_celery_beat", "django_taskq", "tests.taskapp"],
-    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": sys.argv[1]}},
+    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
     TASKS={"default": {"BACKEND": "django_taskq.TaskqBackend", "QUEUES": []}},
+    MIGRATION_MODULES=dict.fromkeys(["contenttypes", "django_celery_beat", "django_taskq", "taskapp"]),
     USE_TZ=True, TIME_ZONE="Europe/Berlin", DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
 )
 django.setup()
 from django.core.management import call_command
-call_command("migrate", verbosity=0)
+call_command("migrate", verbosity=0, run_syncdb=True)
 from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule
 noop = "tests.taskapp.tasks.noop"
 at = datetime(2040, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
@@ -313,9 +313,9 @@ call_command("taskq", "import-celery-beat", format="jsonl")
 
 
 @pytest.mark.once
-def test_rows_that_the_package_itself_has_made(tmp_path: Path) -> None:
+def test_rows_that_the_package_itself_has_made() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(tmp_path / "db.sqlite3")],
+        [sys.executable, "-c", PROGRAM],
         stdout=subprocess.PIPE,
         check=True,
         text=True,
