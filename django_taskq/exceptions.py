@@ -97,14 +97,6 @@ class UnknownTask(TaskqError):
     """No registered task has this name."""
 
 
-class ScheduleError(TaskqError, ValueError):
-    """A schedule cannot be."""
-
-    def __init__(self, problems=()):
-        self.problems = list(problems)
-        super().__init__("; ".join(f"{p.field}: {p.message}" for p in self.problems))
-
-
 class UnknownSchedule(TaskqError):
     """No schedule has this name."""
 

@@ -14,12 +14,13 @@ from django.db import IntegrityError, transaction
 from .aliases import backends_on, taskq_backends, taskq_databases
 from .core.ids import uuid7
 from .database import database_now
-from .exceptions import ScheduleError, TaskqError, UnknownSchedule
+from .exceptions import FieldProblem, ScheduleError, TaskqError, UnknownSchedule
 from .models import ScheduleRecord
 from .models.schedule import BY_HAND, CODE, DATABASE
 from .result import TaskResult
 from .schedule_tasks import Planned, enqueue_planned, make_ready
-from .schedules.definition import FieldProblem, Schedule, check_schedule, rule_of
+from .schedules.definition import Schedule, rule_of
+from .schedules.problems import check_schedule
 from .transitions import schedules, ticks
 
 logger = logging.getLogger("django_taskq.control")

@@ -13,12 +13,12 @@ from datetime import timedelta
 from hashlib import sha256
 
 from ..backend import TaskqBackend
-from ..core import codec
 from ..database import database_now
-from ..exceptions import TaskqError
+from ..exceptions import ScheduleError, TaskqError
 from ..models import ScheduleRecord
-from ..models.schedule import CODE
+from ..models.schedule import CODE, DATABASE
 from ..schedules.definition import Schedule
+from ..schedules.problems import check_schedule
 from ..schedules.registry import code_schedules
 from ..transitions import schedules
 
@@ -30,7 +30,14 @@ _LOADED = time.monotonic()
 
 def deploy_schedules(using: str, backends: Sequence[TaskqBackend]) -> bool:
     """Make the rows say what the code says; False when a newer version of it has had its say."""
-    wanted = code_schedules(backends)
+    try:
+        wanted = code_schedules(backends)
+    except (ValueError, TaskqError) as error:
+        # The checks have said so before. What the rows say goes on.
+        logger.error(  # noqa: TRY400  # the error says it all
+            "Schedules of the code cannot be read: %s", error, extra={"action": "schedule_refused"}
+        )
+        return False
     known = {record.name: record for record in ScheduleRecord.objects.using(using).filter(source=CODE)}
     if not wanted and not known:
         return True
@@ -49,22 +56,25 @@ def deploy_schedules(using: str, backends: Sequence[TaskqBackend]) -> bool:
 
 def _deploy(using: str, schedule: Schedule, record: ScheduleRecord | None) -> None:
     """Make one row say it. Should another keeper change it at the same time, that one's code has its say."""
-    try:
-        if record is None:
-            is_done = schedules.insert_schedule(using, schedule, CODE)
-        elif schedules.columns_of(record.schedule) == schedules.columns_of(schedule):
-            return
-        else:
-            is_done = schedules.rewrite_schedule(using, record, schedule)
-    except (ValueError, TaskqError) as error:
+    problems = check_schedule(schedule)
+    if problems:
         # The checks have said so before. What the row says, if there is one, goes on.
-        logger.error(  # noqa: TRY400  # the error says it all
-            "Schedule %s of the code cannot be: %s", schedule.name, error, extra={"action": "schedule_refused"}
+        logger.error(
+            "Schedule %s of the code cannot be: %s",
+            schedule.name,
+            ScheduleError(problems),
+            extra={"action": "schedule_refused"},
         )
         return
+    if record is not None and schedules.columns_of(record.schedule) == schedules.columns_of(schedule):
+        return
+    if record is None:
+        is_done = schedules.insert_schedule(using, schedule, CODE)
+    else:
+        is_done = schedules.rewrite_schedule(using, record, schedule)
     if is_done:
         logger.info("Schedule %s is as the code has it.", schedule.name, extra={"action": "schedule_deployed"})
-    elif record is None:
+    elif ScheduleRecord.objects.using(using).filter(name=schedule.name, source=DATABASE).exists():
         logger.error(
             "Schedule %s of the code is left out: one in the database has its name.",
             schedule.name,
@@ -74,9 +84,5 @@ def _deploy(using: str, schedule: Schedule, record: ScheduleRecord | None) -> No
 
 def _digest(alias: str, wanted: Mapping[str, Schedule]) -> str:
     """Of what the code says for this alias."""
-    said = [
-        sorted((column, str(value)) for column, value in schedules.columns_of(one).items())
-        for _, one in sorted(wanted.items())
-        if one.backend == alias
-    ]
-    return sha256(codec.encode(said).encode()).hexdigest()
+    said = [repr(one) for _, one in sorted(wanted.items()) if one.backend == alias]
+    return sha256("\n".join(said).encode(errors="replace")).hexdigest()

@@ -9,7 +9,7 @@ from ..backend import TaskqBackend
 from ..transitions.ticks import prune_ticks, seconds_to_tick
 from .deployed import deploy_schedules
 from .duties import Duty
-from .firing import Firing
+from .firing import BATCH, Firing
 
 #: seconds until the next try at schedules that somebody else has locked
 _LOCKED = 0.2
@@ -49,7 +49,7 @@ class Schedules:
         wait = seconds_to_tick(self._using)
         while wait is not None and wait <= 0:
             found, moved = self._firing.fire_due()
-            if found and not moved:
+            if moved < found:
                 return _LOCKED
             wait = seconds_to_tick(self._using)
             if time.monotonic() - now > _TURN:
@@ -62,6 +62,22 @@ class Schedules:
             if self._firing.may_wait:
                 pause = min(pause, _WAIT_LOOK)
         return pause
+
+
+def fire_once(using: str, backends: Sequence[TaskqBackend]) -> int:
+    """Fire what is due now, for a worker that ends soon; gives how many schedules were moved on."""
+    deploy_schedules(using, backends)
+    firing = Firing(using, {backend.alias: backend for backend in backends})
+    firing.fire_waiting()
+    end = time.monotonic() + _TURN
+    fired = 0
+    # Whoever comes next goes on; of those of each second some are always due.
+    while time.monotonic() < end:
+        found, moved = firing.fire_due()
+        fired += moved
+        if found < BATCH:
+            break
+    return fired
 
 
 def prune_old_ticks(using: str) -> Duty:

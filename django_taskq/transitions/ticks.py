@@ -12,13 +12,17 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.db import connections, transaction
+from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import F
 
 from ..database import AsUtc, Now, id_param, moment_param, retry_conflicts
 from ..models import ScheduleRecord, TaskRecord, TickRecord
 from ..models.schedule import BROKEN, FIRED, WAITING
+
+#: seconds after which PostgreSQL ends a transaction that fires schedules and does nothing more; receivers of
+#: ``task_enqueued`` may take their time
+IDLE_LIMIT = 30
 
 _COLUMNS = "next_at = {}, last_tick_at = {}, last_task_id = {}, waiting_tick_at = {}, ticks = ticks + {}, problem = {}"
 _GUARD = "id = {} AND version = {} AND next_at = {}"
@@ -33,6 +37,9 @@ _MOVE_POSTGRESQL = (
     "AS m(next_at, last_tick_at, last_task_id, waiting_tick_at, fired, problem, id, version, was_at) "
     "WHERE s.id = m.id AND s.version = m.version AND s.next_at = m.was_at"
 )
+
+
+_BRIEFLY = f"SET LOCAL idle_in_transaction_session_timeout = '{IDLE_LIMIT:d}s'"
 
 
 class Moved(Exception):
@@ -103,8 +110,13 @@ def due(using: str, limit: int) -> tuple[list[tuple[int, int, datetime]], dateti
 def lock(using: str, ids: Collection[int]) -> dict[int, Standing]:
     """Where these schedules stand, for the rest of the transaction; without those that somebody else holds."""
     rows = ScheduleRecord.objects.using(using).filter(pk__in=ids).order_by("pk")
-    if connections[using].features.has_select_for_update_skip_locked:
+    connection = connections[using]
+    if connection.features.has_select_for_update_skip_locked:
         rows = rows.select_for_update(skip_locked=True)
+    if connection.vendor == "postgresql":
+        # A process that is frozen from here on must not keep others from these schedules for ever.
+        with connection.cursor() as cursor:
+            cursor.execute(_BRIEFLY)
     columns = rows.annotate(at=AsUtc("next_at"), tick=AsUtc("last_tick_at"), waiting=AsUtc("waiting_tick_at"))
     found = columns.values_list("pk", "version", "at", "tick", "last_task_id", "waiting", "problem")
     return {row[0]: Standing(*row) for row in found}
@@ -187,13 +199,8 @@ def prune_ticks(using: str, age: float, limit: int) -> int:
     """Delete up to ``limit`` ticks that came more than ``age`` seconds ago; gives how many."""
     rows = TickRecord.objects.using(using)
     # In the order in which they came, so that a look at the first ones is enough, and needs no index of its own.
-    first = rows.order_by("pk").values_list("pk", "outcome")[:limit]
-
-    def prune() -> int:
-        old = [pk for pk, outcome in first if outcome != WAITING]
-        before = Now() - timedelta(seconds=age)
-        with transaction.atomic(using=using, savepoint=False):
-            gone = rows.filter(pk__in=old, fired_at__lt=before)
-            return gone._raw_delete(using) if old else 0  # noqa: SLF001  # no signals, no cascades
-
-    return retry_conflicts(using, prune)
+    first = list(rows.order_by("pk").values_list("pk", flat=True)[:limit])
+    if not first:
+        return 0
+    old = rows.filter(pk__in=first, fired_at__lt=Now() - timedelta(seconds=age))
+    return retry_conflicts(using, lambda: old._raw_delete(using))  # noqa: SLF001  # no signals, no cascades

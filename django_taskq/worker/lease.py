@@ -10,9 +10,11 @@ from collections.abc import Collection, Sequence
 
 from django.db import connections
 
+from ..aliases import backends_on
 from ..backend import TaskqBackend
 from ..database import tune_worker_connection
 from ..keeper.office import Office
+from ..keeper.schedules import fire_once
 from ..models import TaskRecord, WorkerRecord
 from ..transitions import workers
 from ..transitions.finish import Held, release
@@ -34,6 +36,7 @@ class Lease:
         self._lease = min(backend.config.lease for backend in backends)
         self._registered = False
         self._next_beat = 0.0
+        self._has_fired = False
         self._office = Office(using, worker_id, backends) if settings.keeps_house else None
 
     def take(self, held: Collection[tuple[str, int]]) -> bool:
@@ -89,6 +92,13 @@ class Lease:
         if self._registered:
             workers.deregister(self.using, self.worker_id)
             self._registered = False
+
+    def fire_schedules(self) -> int:
+        """Fire the schedules that are due, once: where only bursts run, nobody else would. Gives how many."""
+        if self._has_fired or not self._settings.scheduler:
+            return 0
+        self._has_fired = True
+        return fire_once(self.using, backends_on(self.using))
 
     def rename(self, worker_id: str) -> None:
         """Go on under a new id, after the old one was declared lost."""

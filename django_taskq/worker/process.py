@@ -485,6 +485,7 @@ class WorkerProcess:
             expire_overdue(lease.using)
             more += promote_due(lease.using)
             more += sum(self._rescue(lease, lost)[0] for lost in workers.remove_lost(lease.using))
+            more += lease.fire_schedules()
         self._is_awaited = self._remainder.is_any()
         self._draining = not (more or self._is_awaited)
         return not self._is_awaited

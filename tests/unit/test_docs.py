@@ -20,7 +20,7 @@ from django_taskq.conf import BackendOptions
 from django_taskq.core.options import OPTION_NAMES
 from django_taskq.core.states import MOVES
 from django_taskq.definition import _DECORATOR_OPTIONS
-from django_taskq.management.commands import cleartasks, runworker
+from django_taskq.management.commands import cleartasks, runscheduler, runworker
 from django_taskq.management.commands.taskq import SUBCOMMANDS
 from django_taskq.management.taskq.filters import add_selection
 from django_taskq.testing import run_tasks
@@ -179,7 +179,12 @@ def test_every_check_has_a_row() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "command"), [("runworker", runworker.Command()), ("cleartasks", cleartasks.Command())]
+    ("name", "command"),
+    [
+        ("runworker", runworker.Command()),
+        ("runscheduler", runscheduler.Command()),
+        ("cleartasks", cleartasks.Command()),
+    ],
 )
 def test_every_flag_has_a_row_with_its_default(name: str, command: BaseCommand) -> None:
     documented = {tuple(codes(row["Option"])): row["Default"] for row in table("commands.md", name)}

@@ -19,6 +19,7 @@ LAYERS: dict[str, int] = {
     **dict.fromkeys(("exceptions", "core"), 0),
     **dict.fromkeys(("bell", "conf", "compat", "current", "database", "instrument", "signals", "wakeup"), 1),
     **dict.fromkeys(("broker_url", "option_values", "queue_arguments", "result_url", "routes", "topology_options"), 1),
+    "schedules": 1,
     **dict.fromkeys(("models", "migrations", "transitions", "brokers", "results"), 2),
     **dict.fromkeys(
         ("registry", "context", "definition", "result", "producer", "publication", "backend", "aliases"), 3
@@ -31,6 +32,8 @@ LAYERS: dict[str, int] = {
             "selection",
             "sight",
             "retention",
+            "schedule_control",
+            "schedule_tasks",
             "option_checks",
             "transport_checks",
             "worker",
