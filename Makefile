@@ -59,12 +59,12 @@ $(VENV)/.demo: pyproject.toml | $(VENV)/.pip
 	@touch $@
 
 $(VENV)/.test: pyproject.toml | packages
-	$(PIP) --editable '.[postgres,mysql,redis,cron,rich,process]' --group test --group celery --group nox --group stores --group web
+	$(PIP) --editable '.[postgres,mysql,redis,cron,solar,rich,process]' --group test --group celery --group nox --group stores --group web
 	$(BIN)/python -m tests.servers.emulators install
 	@touch $@
 
 $(VENV)/.lint: pyproject.toml | $(VENV)/.pip
-	$(PIP) --editable '.[postgres,redis,cron,rich,process]' --group test --group celery --group nox --group stores --group web \
+	$(PIP) --editable '.[postgres,redis,cron,solar,rich,process]' --group test --group celery --group nox --group stores --group web \
 		--group lint --group docs
 	@touch $@
 

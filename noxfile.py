@@ -50,7 +50,7 @@ def nowhere(session: nox.Session) -> None:
 @nox.parametrize("django", [nox.param(django, id=django) for django in ELSEWHERE])
 def django(session: nox.Session, django: str) -> None:
     """Run the suite with another Django on the newest Python."""
-    extras = "postgres,mysql,redis,cron,rich,process" + (",django52" if django == "5.2" else "")
+    extras = "postgres,mysql,redis,cron,solar,rich,process" + (",django52" if django == "5.2" else "")
     install = ("python", "-m", "pip", "install", "--quiet")
     # The first pip that knows dependency groups.
     session.run_install(*install, "--upgrade", "pip>=25.1")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         ResultTimeout,
         ResultUnavailable,
         Retry,
+        ScheduleError,
         SoftTimeLimitExceeded,
         TaskCancelled,
         TaskExpired,
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     )
     from .result import TaskResult
     from .results.scope import request_scope
+    from .schedules.definition import Schedule
+    from .schedules.registry import schedule
 
 __version__ = "0.1.0"
 
@@ -39,6 +42,8 @@ __all__ = [
     "ResultTimeout",
     "ResultUnavailable",
     "Retry",
+    "Schedule",
+    "ScheduleError",
     "SoftTimeLimitExceeded",
     "State",
     "Task",
@@ -56,6 +61,7 @@ __all__ = [
     "fixed",
     "linear",
     "request_scope",
+    "schedule",
     "task",
 ]
 
@@ -69,6 +75,8 @@ _MODULES = {
     "State": "core.states",
     "TaskResult": "result",
     "request_scope": "results.scope",
+    "Schedule": "schedules.definition",
+    "schedule": "schedules.registry",
     "Task": "definition",
     "task": "definition",
 }

@@ -20,7 +20,8 @@ from .models import ScheduleRecord
 from .models.schedule import CODE
 from .registry import lookup
 from .schedule_control import all_schedules, change_schedule, create_schedule
-from .schedules.definition import Schedule, check_schedule
+from .schedules.definition import Schedule
+from .schedules.problems import check_schedule
 
 #: where Celery's settings for Django say what its broker is
 _BROKERS = ("CELERY_BROKER_URL", "BROKER_URL")

@@ -9,6 +9,7 @@ from typing import Any
 from .beat_tables import BeatTask
 from .core import codec
 from .core.celery_crontab import cron_line
+from .exceptions import ScheduleError
 from .schedules.definition import Schedule, rule_of
 from .sight import SPOILT
 
@@ -64,10 +65,10 @@ def translate(task: BeatTask, around: Surroundings) -> Translation:
             description=task.description,
             **_timing(task, around, notes),
         )
-    except ValueError as error:
+        if task.one_off and schedule.kind != "once":
+            schedule = _only_once(task, schedule, notes)
+    except (ValueError, ScheduleError) as error:
         return Translation(schedule=None, notes=(str(error),))
-    if task.one_off and schedule.kind != "once":
-        schedule = _only_once(task, schedule, notes)
     if schedule.kind == "once" and task.total_run_count and schedule.enabled:
         schedule = replace(schedule, enabled=False)
         notes.append("it has run: disabled")
@@ -132,7 +133,7 @@ def _overdue(task: BeatTask, schedule: Schedule, now: datetime) -> list[str]:
         rule = rule_of(schedule)
         due = rule.next_after(since)
         following = rule.next_after(now)
-    except ValueError:
+    except (ValueError, ScheduleError):
         # Whoever checks the schedule says so.
         return []
     if due is None or due > now or (following and (following - now).total_seconds() < _LONG):

@@ -16,6 +16,7 @@ from .core.options import nearest
 from .option_values import OptionsError, flag, mapping, path_of, refuse, seconds, whole_number
 from .result_url import DISABLED, check_results, parse_results, parse_stores, scheme_of
 from .routes import Routes, parse_routes
+from .schedule_options import parse_schedules
 
 if TYPE_CHECKING:
     from .core.topology import Exchange, Topology
@@ -50,6 +51,7 @@ class BackendOptions:
     ``heartbeat``: of AMQP connections; 0: none.
     ``exchanges``, ``queues``, ``queue_defaults``: what ``topology`` is made of.
     ``routes``: queues for tasks that name none.
+    ``schedules``: schedules in code by name, as ``schedules.registry`` reads them.
     ``results``: where results are kept, or how they travel; a URL.
     ``result_options``: what the store's client is told. ``result_stores``: schemes of the project's own.
     ``imports``: modules beyond installed apps in which task names may be looked up.
@@ -75,6 +77,7 @@ class BackendOptions:
     queues: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
     queue_defaults: Mapping[str, Any] = field(default_factory=dict, hash=False)
     routes: Routes = ()
+    schedules: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False, repr=False)
     results: str = field(default="database://", repr=False)
     result_options: Mapping[str, Any] = field(default_factory=dict, hash=False, repr=False)
     result_stores: Mapping[str, str] = field(default_factory=dict, hash=False)
@@ -255,6 +258,7 @@ _PARSERS: dict[str, Callable[[str, Any], Any]] = {
     "queues": _by("parse_queues"),
     "queue_defaults": _by("parse_queue_defaults"),
     "routes": parse_routes,
+    "schedules": parse_schedules,
     "results": parse_results,
     "result_options": _result_options,
     "result_stores": parse_stores,

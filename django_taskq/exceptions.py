@@ -10,6 +10,7 @@
     ├── ResultUnavailable       the result is not kept, or cannot be waited for here
     │   └── ResultStoreError    what keeps results does not answer
     ├── OptionError             (also ValueError) a task option that cannot be
+    │   └── ScheduleError       a schedule that cannot be, field by field
     ├── UnknownTask             a name that no registered task has
     ├── UnknownSchedule         a name that no schedule has
     ├── WorkerLost              the worker died while it ran the task
@@ -28,7 +29,9 @@ enqueued wrongly raises upstream's ``InvalidTask``.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import timedelta
+from typing import NamedTuple
 
 #: seconds; longer delays are a mistake somewhere, and would overflow a timestamp (100 years)
 MAX_DELAY = 100 * 365.25 * 86400.0
@@ -91,6 +94,29 @@ class ResultStoreError(ResultUnavailable):
 
 class OptionError(TaskqError, ValueError):
     """A task option has a value it cannot have."""
+
+
+class FieldProblem(NamedTuple):
+    """What is wrong with one field of a schedule, and what to do about it."""
+
+    field: str
+    message: str
+    hint: str
+
+
+class ScheduleError(OptionError):
+    """A schedule says something that cannot be.
+
+    ``problems``: each ``FieldProblem`` that was found, at least one.
+    """
+
+    def __init__(self, problems: Iterable[FieldProblem] = ()) -> None:
+        self.problems = tuple(problems)
+        said = "; ".join(f"{one.field}: {one.message} {one.hint}".rstrip() for one in self.problems)
+        super().__init__(*([said] if said else []))
+
+    def __reduce__(self) -> tuple[type[ScheduleError], tuple[tuple[FieldProblem, ...]]]:
+        return type(self), (self.problems,)
 
 
 class UnknownTask(TaskqError):

@@ -23,7 +23,8 @@ from ..core.sensitive import HIDDEN, hide_all, hide_sensitive
 from ..database import as_utc
 from ..exceptions import UnknownTask
 from ..models import ScheduleRecord
-from ..schedules.definition import Schedule, check_schedule
+from ..schedules.definition import Schedule
+from ..schedules.problems import check_schedule
 from ..sight import SPOILT
 from ..worker.startup import CannotStart, import_tasks
 

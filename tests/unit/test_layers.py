@@ -18,15 +18,27 @@ from tests.unit.source import PACKAGE, Import, Module, imports, modules, part_of
 LAYERS: dict[str, int] = {
     **dict.fromkeys(("exceptions", "core"), 0),
     **dict.fromkeys(("bell", "conf", "compat", "current", "database", "instrument", "signals", "wakeup"), 1),
-    **dict.fromkeys(("broker_url", "option_values", "queue_arguments", "result_url", "routes", "topology_options"), 1),
-    "schedules": 1,
-    **dict.fromkeys(("models", "migrations", "transitions", "brokers", "results"), 2),
     **dict.fromkeys(
-        ("registry", "context", "definition", "result", "producer", "publication", "backend", "aliases"), 3
+        (
+            "broker_url",
+            "option_values",
+            "queue_arguments",
+            "result_url",
+            "routes",
+            "schedule_options",
+            "topology_options",
+        ),
+        1,
     ),
+    **dict.fromkeys(("registry", "schedules"), 1),
+    **dict.fromkeys(("models", "migrations", "transitions", "brokers", "results"), 2),
+    **dict.fromkeys(("context", "definition", "result", "producer", "publication", "backend", "aliases"), 3),
     **dict.fromkeys(
         (
             "announcements",
+            "beat_import",
+            "beat_schedules",
+            "beat_tables",
             "control",
             "overview",
             "selection",
@@ -112,6 +124,8 @@ EXPORTS = [
     "ResultTimeout",
     "ResultUnavailable",
     "Retry",
+    "Schedule",
+    "ScheduleError",
     "SoftTimeLimitExceeded",
     "State",
     "Task",
@@ -129,6 +143,7 @@ EXPORTS = [
     "fixed",
     "linear",
     "request_scope",
+    "schedule",
     "task",
 ]
 
