@@ -9,7 +9,6 @@ from typing import Any
 from .beat_tables import BeatTask
 from .core import codec
 from .core.celery_crontab import cron_line
-from .exceptions import ScheduleError
 from .schedules.definition import Schedule, rule_of
 from .sight import SPOILT
 
@@ -67,7 +66,7 @@ def translate(task: BeatTask, around: Surroundings) -> Translation:
         )
         if task.one_off and schedule.kind != "once":
             schedule = _only_once(task, schedule, notes)
-    except (ValueError, ScheduleError) as error:
+    except ValueError as error:
         return Translation(schedule=None, notes=(str(error),))
     if schedule.kind == "once" and task.total_run_count and schedule.enabled:
         schedule = replace(schedule, enabled=False)
@@ -133,7 +132,7 @@ def _overdue(task: BeatTask, schedule: Schedule, now: datetime) -> list[str]:
         rule = rule_of(schedule)
         due = rule.next_after(since)
         following = rule.next_after(now)
-    except (ValueError, ScheduleError):
+    except ValueError:
         # Whoever checks the schedule says so.
         return []
     if due is None or due > now or (following and (following - now).total_seconds() < _LONG):

@@ -252,7 +252,7 @@ def test_buttons_take_post_with_a_token_only(editor: Client, verb: str) -> None:
 
 
 def test_what_people_write_is_text(editor: Client) -> None:
-    record = make(name=SCRIPT, description=SCRIPT, kwargs={"hard": SCRIPT}, queue_name=SCRIPT[:20])
+    record = make(name=SCRIPT, description=SCRIPT, kwargs={"hard": SCRIPT})
     ScheduleRecord.objects.filter(pk=record.pk).update(problem=SCRIPT)
     posted = {**FORM, "name": f"{SCRIPT}2", "description": SCRIPT}
     for response in (
