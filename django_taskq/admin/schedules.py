@@ -222,7 +222,10 @@ class ScheduleRecordAdmin(ReadOnlyAdmin):
 
     def save_form(self, request: HttpRequest, form: Any, change: bool) -> Any:
         """The row as it will be; nothing is written yet."""
-        return form.save(commit=False)
+        return form.instance
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        """There is nothing of that kind."""
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """By the service that everybody uses."""

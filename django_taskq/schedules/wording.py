@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from importlib import import_module
 
+from .cron import NICKNAMES
 from .definition import Schedule
 
 #: seconds, and what so many are called
@@ -26,12 +28,12 @@ def in_words(schedule: Schedule) -> str:
 def _cron(line: str) -> str:
     try:
         # An extra: whoever has schedules of this kind has it, as a rule.
-        from cronsim import CronSim, CronSimError  # noqa: PLC0415
+        cronsim = import_module("cronsim")
     except ImportError:
         return line
     try:
-        words = CronSim(line, datetime.now(UTC)).explain()
-    except CronSimError:
+        words: str = cronsim.CronSim(NICKNAMES.get(line.lower(), line), datetime.now(UTC)).explain()
+    except cronsim.CronSimError:
         return line
     return words[:1].lower() + words[1:]
 
