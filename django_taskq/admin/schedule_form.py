@@ -97,9 +97,15 @@ class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]  # generic only i
         record = self.instance
         if record.pk:
             positional, keyword = shown_call(record)
-            self.initial |= {"args": _json(positional), "kwargs": _json(keyword), "read_version": record.version}
+            self.initial = {
+                **self.initial,
+                "args": _json(positional),
+                "kwargs": _json(keyword),
+                "read_version": record.version,
+            }
         else:
-            self.initial = {"timezone": settings.TIME_ZONE, "backend": _aliases()[0], "kind": "cron"} | self.initial
+            known = {"timezone": settings.TIME_ZONE, "backend": _aliases()[0], "kind": "cron"}
+            self.initial = {**known, **self.initial}
         if not self.fields.keys() >= {"task", "backend", "timezone"}:
             # Somebody only looks at it.
             return
@@ -193,7 +199,7 @@ def call_of(record: ScheduleRecord) -> tuple[list[Any], dict[str, Any]]:
         args, kwargs = codec.decode(record.arguments)  # type: ignore[misc, str-unpack]  # a pair, or ValueError
     except SPOILT:
         return [], {}
-    return (args, kwargs) if isinstance(args, list) and isinstance(kwargs, dict) else ([], {})  # type: ignore[return-value]
+    return (args, kwargs) if isinstance(args, list) and isinstance(kwargs, dict) else ([], {})
 
 
 def shown_call(record: ScheduleRecord) -> tuple[list[Any], dict[str, Any]]:

@@ -23,6 +23,7 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_POST
 
 from ..compat import InvalidTask
+from ..core import codec
 from ..database import database_now
 from ..exceptions import ScheduleError, TaskqError
 from ..models import ScheduleRecord, TaskRecord
@@ -99,7 +100,7 @@ class ScheduleRecordAdmin(ReadOnlyAdmin):
     show_facets = admin.ShowFacets.NEVER
     search_fields = ("name", "task")
     ordering = ("name",)
-    actions = ("run_now", "enable", "disable")
+    actions = ("run_now", "enable", "disable")  # type: ignore[assignment]  # those that only look have none
     readonly_fields = ("when", "runs_text", "next_text", "last_text", "ticks", "problem_text", "arguments_text")
     fieldsets = (
         (None, {"fields": ("name", "description", "enabled")}),
@@ -204,7 +205,7 @@ class ScheduleRecordAdmin(ReadOnlyAdmin):
             raise PermissionDenied
         read = request.GET.get("of", "")
         record = self.get_object(request, read) if read else None
-        form = self.get_form(request, record)(request.POST, instance=record)
+        form: Any = self.get_form(request, record)(request.POST, instance=record)
         schedule = form.schedule if form.is_valid() else None
         context = {
             **self.admin_site.each_context(request),
@@ -343,7 +344,7 @@ class ScheduleRecordAdmin(ReadOnlyAdmin):
     def arguments_text(self, record: ScheduleRecord) -> str:
         """As a JSON object, without what the task calls sensitive."""
         args, kwargs = shown_call(record)
-        return display.show_json(display.codec.encode({"args": args, "kwargs": kwargs}))
+        return display.show_json(codec.encode({"args": args, "kwargs": kwargs}))
 
 
 def _do(verb: str, record: ScheduleRecord) -> str:
