@@ -51,14 +51,14 @@ class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]  # generic only i
     """What becomes a ``Schedule``; ``clean`` says where it cannot. Nothing is saved here."""
 
     args = forms.CharField(
-        label=_("positional arguments"),
+        label=_("Positional arguments"),
         required=False,
         initial="[]",
         help_text=_("a JSON list"),
         widget=forms.Textarea(attrs={"rows": 2, "class": "vLargeTextField"}),
     )
     kwargs = forms.CharField(
-        label=_("keyword arguments"),
+        label=_("Keyword arguments"),
         required=False,
         initial="{}",
         help_text=_("a JSON object"),
@@ -110,14 +110,15 @@ class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]  # generic only i
             # Somebody only looks at it.
             return
         self.fields["task"] = forms.ChoiceField(
-            label=_("task"),
+            label=_("Task"),
             choices=[("", "---------"), *((name, name) for name in task_choices(record.task))],
             help_text=_("one that is registered"),
         )
-        self.fields["backend"] = forms.ChoiceField(label=_("backend"), choices=[(one, one) for one in _aliases()])
+        self.fields["backend"] = forms.ChoiceField(label=_("Backend"), choices=[(one, one) for one in _aliases()])
         self.fields["timezone"].widget = Suggested(_zones())
         for name in ("name", "expression"):
             self.fields[name].widget.attrs["class"] = "vTextField"
+        self.fields["enabled"].help_text = ""
         for name in ("window", "jitter"):
             # Without them: the default.
             self.fields[name].required = False
