@@ -65,14 +65,17 @@ class AsUtc(Func):
     Without ``USE_TZ`` PostgreSQL's driver gives local time, in which an hour of autumn comes twice.
     """
 
-    output_field = TextField()
+    # As text Django leaves it alone; what it gives is a moment all the same.
+    output_field: DateTimeField = TextField()  # type: ignore[assignment, type-arg]  # as said; generic in the stubs only
     arity = 1
 
     def get_db_converters(self, connection: BaseDatabaseWrapper) -> list[Callable[..., Any]]:
         """Not those of text."""
         return [lambda value, _, __: read_moment(value)]
 
-    def as_sql(self, compiler: Any, connection: BaseDatabaseWrapper, **context: Any) -> tuple[str, Any]:
+    def as_sql(  # type: ignore[override]  # Django calls it with these alone
+        self, compiler: Any, connection: BaseDatabaseWrapper, **context: Any
+    ) -> tuple[str, Any]:
         """The column itself, which holds UTC."""
         sql, params = compiler.compile(self.source_expressions[0])
         return (f"({sql}) AT TIME ZONE 'UTC'" if connection.vendor == "postgresql" else sql), params

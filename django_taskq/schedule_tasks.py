@@ -78,20 +78,23 @@ def enqueue_planned(planned: Sequence[Planned], now: datetime) -> list[TaskResul
 
     ``now``: the database's. Raises what ``producer.enqueue_many`` does, and what receivers of ``task_enqueued`` do.
     """
-    bursts: dict[tuple[object, ...], list[Planned]] = {}
+    bursts: dict[tuple[object, ...], tuple[UpstreamTask, list[Planned]]] = {}
     for one in planned:
         ready, at = one.ready, one.tick_at
-        run_after = None if at is None else ready.run_after(at, now)
-        expires_at = ready.expires_at(now if at is None else at)
-        key = (ready.backend.alias, _variant(ready.task), run_after, expires_at)
-        bursts.setdefault(key, []).append(one)
+        changes: dict[str, Any] = {
+            "run_after": None if at is None else ready.run_after(at, now),
+            "expires": ready.expires_at(now if at is None else at),
+        }
+        changes = {name: at for name, at in changes.items() if at is not None}
+        key = (ready.backend.alias, _variant(ready.task), *changes.items())
+        if key not in bursts:
+            bursts[key] = (ready.task.using(**changes) if changes else ready.task, [])
+        bursts[key][1].append(one)
     results = []
-    for (_, _, run_after, expires_at), burst in bursts.items():
-        changes = {name: at for name, at in (("run_after", run_after), ("expires", expires_at)) if at is not None}
-        task = burst[0].ready.task
+    for task, burst in bursts.values():
         results += enqueue_many(
             burst[0].ready.backend,
-            task.using(**changes) if changes else task,
+            task,
             [(one.ready.schedule.args, one.ready.schedule.kwargs) for one in burst],
             ids=[one.task_id for one in burst],
             awaited=False,

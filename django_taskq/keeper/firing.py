@@ -130,7 +130,8 @@ class Firing:
                 self._using, [(was.id, at) for _, was, one in due if one is not None for at in one.ticks]
             ):
                 known[pk].add(at)
-            busy = ticks.unfinished(self._using, {was.last_task_id for one, was, _ in due if _is_careful(one, was)})
+            last = {was.last_task_id for definition, was, _ in due if definition.record.overlap != Overlap.ALLOW}
+            busy = ticks.unfinished(self._using, last)
             verdicts = []
             for definition, was, one in due:
                 if definition.ready is None or one is None or problem:
@@ -156,7 +157,7 @@ class Firing:
         with transaction.atomic(using=self._using):
             now = database_now(self._using)
             waiting = [(one, was) for one, was in self._locked(ids) if was.waiting_tick_at is not None]
-            busy = ticks.unfinished(self._using, {was.last_task_id for _, was in waiting if was.last_task_id})
+            busy = ticks.unfinished(self._using, {was.last_task_id for _, was in waiting})
             planned = []
             ended = [(one, was) for one, was in waiting if was.last_task_id not in busy]
             for definition, was in ended:
@@ -190,10 +191,6 @@ class Firing:
             window=schedule.window,
             limit=_TICKS,
         )
-
-
-def _is_careful(definition: _Definition, was: Standing) -> bool:
-    return was.last_task_id is not None and definition.record.overlap != Overlap.ALLOW
 
 
 def _tell(definition: _Definition, verdict: Verdict) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
@@ -121,7 +121,7 @@ class ScheduleRecord(models.Model):
         indexes = [models.Index(fields=["next_at"], name="taskq_schedule_next")]
 
     def __str__(self) -> str:
-        return self.name
+        return str(self.name)
 
     @property
     def is_enabled(self) -> bool:
@@ -131,7 +131,8 @@ class ScheduleRecord(models.Model):
     @property
     def schedule(self) -> Schedule:
         """The definition, ``enabled`` as defined."""
-        args, kwargs = codec.decode(self.arguments)  # type: ignore[misc, str-unpack]  # always a pair, see transitions
+        call: Any = codec.decode(self.arguments)
+        args, kwargs = call
         return Schedule(
             name=self.name,
             task=self.task,
@@ -142,7 +143,7 @@ class ScheduleRecord(models.Model):
             longitude=self.longitude,
             repeat_ambiguous=self.repeat_ambiguous,
             args=tuple(args),
-            kwargs=kwargs,  # type: ignore[arg-type]  # a dict
+            kwargs=kwargs,
             backend=self.backend,
             queue_name=self.queue_name or None,
             priority=self.priority,

@@ -170,11 +170,12 @@ def note_run(using: str, schedule_id: int, task_id: str) -> None:
     ScheduleRecord.objects.using(using).filter(pk=schedule_id).update(last_task_id=task_id, problem="")
 
 
-def unfinished(using: str, task_ids: Collection[UUID]) -> set[UUID]:
-    """Those of these tasks that have not ended."""
-    if not task_ids:
+def unfinished(using: str, task_ids: Collection[UUID | None]) -> set[UUID | None]:
+    """Those of these tasks that have not ended; None is none."""
+    known = [task_id for task_id in task_ids if task_id is not None]
+    if not known:
         return set()
-    return set(TaskRecord.objects.using(using).unfinished().filter(pk__in=task_ids).values_list("pk", flat=True))
+    return set(TaskRecord.objects.using(using).unfinished().filter(pk__in=known).values_list("pk", flat=True))
 
 
 def waiting(using: str) -> list[tuple[int, int]]:
@@ -191,6 +192,7 @@ def end_wait(using: str, was: Standing, task_id: str | None, now: datetime, *, p
     rows = ScheduleRecord.objects.using(using).filter(pk=was.id, waiting_tick_at=was.waiting_tick_at)
     if not rows.update(**values):
         raise Moved
+    assert was.waiting_tick_at is not None
     tick = TickRecord.objects.using(using).filter(schedule_id=was.id, tick_at=was.waiting_tick_at, outcome=WAITING)
     tick.update(outcome=BROKEN if task_id is None else FIRED, task_id=task_id, fired_at=now)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import select
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from django.db import DatabaseError, InterfaceError, connections
@@ -32,7 +32,7 @@ class Scheduler:
 
     def __init__(
         self,
-        databases: dict[str, Sequence[TaskqBackend]],
+        databases: Mapping[str, Sequence[TaskqBackend]],
         holder: str,
         bell: Bell,
         is_stopped: Callable[[], bool],

@@ -518,14 +518,17 @@ def test_what_cannot_be_told_apart_is_hidden(browser: Client, text: str) -> None
 # ---- who may do what -------------------------------------------------------------------------------------------
 
 
-def test_only_permissions_to_view_exist() -> None:
+def test_only_these_permissions_exist() -> None:
     permissions = Permission.objects.filter(content_type__app_label="django_taskq")
     assert sorted(permissions.values_list("codename", flat=True)) == [
+        "change_schedules",
         "view_keeperrecord",
         "view_orderrecord",
         "view_pauserecord",
         "view_payload",
+        "view_schedulerecord",
         "view_taskrecord",
+        "view_tickrecord",
         "view_workerrecord",
     ]
 

@@ -17,9 +17,11 @@ from ..taskq.config import CONFIG
 from ..taskq.console import Console
 from ..taskq.enqueue import ENQUEUE
 from ..taskq.health import HEALTH
+from ..taskq.import_beat import IMPORT_BEAT
 from ..taskq.listing import LIST, SHOW
 from ..taskq.manifests import K8S, SYSTEMD
 from ..taskq.pauses import QUEUES, TASKS
+from ..taskq.schedules import SCHEDULES
 from ..taskq.status import STATUS, TOP
 from ..taskq.worker import WORKER
 from ..taskq.workers import WORKERS
@@ -38,6 +40,8 @@ SUBCOMMANDS = {
         QUEUES,
         TASKS,
         WORKERS,
+        SCHEDULES,
+        IMPORT_BEAT,
         ENQUEUE,
         CONFIG,
         HEALTH,
