@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy as _
 
 from ..models import TaskRecord
 from . import display
+from .actions import TaskActions
 from .filters import QueueFilter, StateFilter, TaskFilter
 from .paginator import BoundedPaginator
 from .readonly import ReadOnlyAdmin
@@ -47,8 +48,8 @@ class TaskList(ChangeList):
 
 
 @admin.register(TaskRecord)
-class TaskRecordAdmin(ReadOnlyAdmin):
-    """Tasks, to look at."""
+class TaskRecordAdmin(TaskActions, ReadOnlyAdmin):
+    """Tasks, to look at and to act on."""
 
     list_display = (
         "name",

@@ -121,6 +121,7 @@ class Migration(migrations.Migration):
                 'verbose_name_plural': 'tasks',
                 'db_table': 'django_taskq_task',
                 'default_permissions': ('view',),
+                'permissions': [('view_payload', 'Can see arguments, results and errors'), ('operate_tasks', 'Can retry, run and cancel tasks'), ('control_queues', 'Can pause and resume queues and tasks'), ('control_workers', 'Can drain and stop workers')],
                 'indexes': [django_taskq.models.fields.StateIndex('backend', '-priority', 'id', name='taskq_ready', only_set=False, states=('READY',)), django_taskq.models.fields.StateIndex('backend', 'queue_name', '-priority', 'id', name='taskq_ready_queue', only_set=False, states=('READY',)), django_taskq.models.fields.StateIndex('run_after', name='taskq_scheduled', only_set=False, states=('SCHEDULED',)), django_taskq.models.fields.StateIndex('worker_id', name='taskq_running', only_set=False, states=('RUNNING',)), django_taskq.models.fields.StateIndex('finished_at', name='taskq_finished', only_set=False, states=('CANCELLED', 'EXPIRED', 'FAILED', 'SUCCESSFUL')), django_taskq.models.fields.StateIndex('expires_at', name='taskq_expires', only_set=True, states=('READY', 'SCHEDULED', 'WAITING')), django_taskq.models.fields.StateIndex('published_at', 'id', name='taskq_outbox', only_set=True, states=('READY',), unset_elsewhere=True)],
             },
         ),
