@@ -18,11 +18,11 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from .. import control
 from ..core.states import PENDING, State
-from ..models import TaskRecord
 from ..selection import Selection
 from ..transitions.operate import RETRIABLE
 from ..worker.remote import Verb
 from .permissions import may
+from .readonly import ReadOnlyAdmin
 
 #: tasks that one request changes at most; it is to end before a browser gives up
 MAX_TASKS = 1_000
@@ -35,7 +35,7 @@ _OFFERED: dict[str, frozenset[State]] = {
 }
 
 
-class TaskActions(admin.ModelAdmin):  # type: ignore[type-arg]  # generic only in the stubs
+class TaskActions(ReadOnlyAdmin):
     """Retry, run now, cancel: for many in the list, for one on its page."""
 
     actions = ("retry_tasks", "run_tasks_now", "cancel_tasks")
@@ -59,18 +59,16 @@ class TaskActions(admin.ModelAdmin):  # type: ignore[type-arg]  # generic only i
         """At once while they wait, by request while they run."""
         _carry_out(request, queryset, _("Cancel"), control.cancel)
 
-    def render_change_form(
-        self, request: HttpRequest, context: dict[str, Any], *args: Any, obj: TaskRecord | None = None, **kwargs: Any
-    ) -> HttpResponse:
+    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> HttpResponse:
         """With what can be done in the state the task is in."""
-        if obj is not None:
-            allowed = self.get_actions(request)
-            names = [name for name, states in _OFFERED.items() if name in allowed and obj.state in states]
-            context["taskq_actions"] = [(name, allowed[name][2]) for name in names]
-        return super().render_change_form(request, context, *args, obj=obj, **kwargs)
+        record, allowed = context.get("original"), self.get_actions(request)
+        if record is not None:
+            names = [name for name, states in _OFFERED.items() if name in allowed and record.state in states]
+            context["taskq_actions"] = [(name, getattr(self, name).short_description) for name in names]
+        return super().render_change_form(request, context, *args, **kwargs)
 
 
-class WorkerActions(admin.ModelAdmin):  # type: ignore[type-arg]  # generic only in the stubs
+class WorkerActions(ReadOnlyAdmin):
     """Drain, go on, stop: asked of worker processes, which hear of it within seconds."""
 
     actions = ("drain_workers", "resume_workers", "stop_workers")

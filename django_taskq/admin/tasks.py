@@ -19,7 +19,6 @@ from . import display
 from .actions import TaskActions
 from .filters import QueueFilter, StateFilter, TaskFilter
 from .paginator import BoundedPaginator
-from .readonly import ReadOnlyAdmin
 
 #: columns that may hold megabytes, and that the list does not show
 _LONG = ("arguments", "options", "metadata", "result", "errors", "log", "headers", "progress", "worker_ids")
@@ -48,7 +47,7 @@ class TaskList(ChangeList):
 
 
 @admin.register(TaskRecord)
-class TaskRecordAdmin(TaskActions, ReadOnlyAdmin):
+class TaskRecordAdmin(TaskActions):
     """Tasks, to look at and to act on."""
 
     list_display = (
