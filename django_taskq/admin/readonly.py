@@ -14,7 +14,7 @@ from ..aliases import taskq_databases
 class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic only in the stubs
     """Who has the ``view`` permission may look; no other permission exists."""
 
-    actions = None
+    actions: Any = None
 
     class Media:
         """For lists and pages."""

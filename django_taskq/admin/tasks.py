@@ -18,10 +18,10 @@ from ..finding.search import Search
 from ..models import TaskRecord
 from ..sight import Sight, sight_of
 from . import display, happenings
+from .actions import TaskActions
 from .filters import QueueFilter, StateFilter, TaskFilter
 from .listing import LONG, TaskList, condition_of
 from .permissions import may
-from .readonly import ReadOnlyAdmin
 
 #: tasks of the same name that a task's page lists
 _RUNS = 20
@@ -73,8 +73,8 @@ _TIMES = (
 
 
 @admin.register(TaskRecord)
-class TaskRecordAdmin(ReadOnlyAdmin):
-    """Tasks, to look at."""
+class TaskRecordAdmin(TaskActions):
+    """Tasks, to look at and to act on."""
 
     list_display = (
         "name",

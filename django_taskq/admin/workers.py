@@ -12,11 +12,11 @@ from django.utils.translation import gettext_lazy as _
 
 from ..database import Now
 from ..models import InstantField, WorkerRecord
-from .readonly import ReadOnlyAdmin
+from .actions import WorkerActions
 
 
 @admin.register(WorkerRecord)
-class WorkerRecordAdmin(ReadOnlyAdmin):
+class WorkerRecordAdmin(WorkerActions):
     """The rows of workers that are alive, or were lost and not yet noticed."""
 
     list_display = ("name", "is_alive", "hostname", "pid", "backends", "queues", "slots", "started_at", "heartbeat_at")

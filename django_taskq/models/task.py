@@ -113,7 +113,12 @@ class TaskRecord(models.Model):
         verbose_name = _("task")
         verbose_name_plural = _("tasks")
         default_permissions = ("view",)
-        permissions = [("view_payload", _("Can see arguments, results and errors"))]
+        permissions = [
+            ("view_payload", _("Can see arguments, results and errors")),
+            ("operate_tasks", _("Can retry, run and cancel tasks")),
+            ("control_queues", _("Can pause and resume queues and tasks")),
+            ("control_workers", _("Can drain and stop workers")),
+        ]
         indexes = [
             # Claims by a worker that serves every queue, and by one that names its queues.
             StateIndex("backend", "-priority", "id", states=[State.READY], name="taskq_ready"),
