@@ -163,7 +163,10 @@ class ScheduleRecordAdmin(ReadOnlyAdmin):
         if obj is None:
             return self._without({"runs_text", "next_text", "last_text", "ticks", "problem_text"})
         if not self.has_change_permission(request, obj):
-            return self._without({"args", "kwargs", "read_version"}, task=("task", "arguments_text"))
+            sees = may(request, _PERMISSION) or may(request, "view_payload")
+            return self._without(
+                {"args", "kwargs", "read_version"}, task=("task", "arguments_text") if sees else ("task",)
+            )
         return self.fieldsets
 
     def _without(self, names: set[str], **instead: Sequence[str]) -> Any:

@@ -17,8 +17,8 @@ import psutil
 from django_taskq.core.schedule import Missed
 from django_taskq.database import database_now
 from django_taskq.models import KeeperRecord, ScheduleRecord, TaskRecord, TickRecord
-from django_taskq.schedules.definition import Schedule
-from django_taskq.transitions.schedules import columns_of, first_tick
+from django_taskq.schedules.definition import Schedule, rule_of
+from django_taskq.transitions.schedules import columns_of
 from tests.acceptance.project import Project
 from tests.databases import chosen
 from tests.servers import shared
@@ -60,7 +60,7 @@ def _measure(project: Project, told: argparse.Namespace) -> str:
             missed=Missed.ALL,
         )
         records.append(
-            ScheduleRecord(**columns_of(one), source="database", changed_at=now, next_at=first_tick("default", one))
+            ScheduleRecord(**columns_of(one), source="database", changed_at=now, next_at=rule_of(one).next_after(now))
         )
     ScheduleRecord.objects.bulk_create(records, batch_size=500)
     process = project.start(*project.command("runscheduler"))
