@@ -168,7 +168,7 @@ def _all_due(rule: Rule, first: datetime, oldest: datetime, now: datetime, limit
     if first < oldest:
         tick = rule.next_after(oldest - _STEP)
         given_up = _count(rule, first, oldest)
-    ticks = []
+    ticks: list[datetime] = []
     while tick is not None and tick <= now and len(ticks) < limit:
         ticks.append(tick)
         tick = rule.next_after(tick)
