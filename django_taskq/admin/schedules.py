@@ -38,6 +38,7 @@ from ..schedule_control import (
 )
 from ..schedules.definition import Schedule, next_runs
 from ..schedules.wording import in_words
+from ..sight import Sight
 from . import display
 from .permissions import may
 from .readonly import ReadOnlyAdmin
@@ -100,7 +101,7 @@ class ScheduleRecordAdmin(ReadOnlyAdmin):
     show_facets = admin.ShowFacets.NEVER
     search_fields = ("name", "task")
     ordering = ("name",)
-    actions = ("run_now", "enable", "disable")  # type: ignore[assignment]  # those that only look have none
+    actions = ("run_now", "enable", "disable")
     readonly_fields = ("when", "runs_text", "next_text", "last_text", "ticks", "problem_text", "arguments_text")
     fieldsets = (
         (None, {"fields": ("name", "description", "enabled")}),
@@ -347,7 +348,9 @@ class ScheduleRecordAdmin(ReadOnlyAdmin):
     def arguments_text(self, record: ScheduleRecord) -> str:
         """As a JSON object, without what the task calls sensitive."""
         args, kwargs = shown_call(record)
-        return display.show_json(codec.encode({"args": args, "kwargs": kwargs}))
+        # What is sensitive is hidden already, and what has a telling name is here.
+        sight = Sight(arguments=None, is_known=True, is_open=False)
+        return display.show_json(codec.encode({"args": args, "kwargs": kwargs}), sight)
 
 
 def _do(verb: str, record: ScheduleRecord) -> str:
