@@ -11,7 +11,7 @@ from django.apps import apps
 from django.utils.module_loading import module_has_submodule
 
 from .. import registry
-from ..compat import UpstreamTask
+from ..compat import Task, UpstreamTask
 from ..core.options import nearest
 from ..core.schedule import Missed, Overlap
 from ..exceptions import FieldProblem, ScheduleError
@@ -81,7 +81,7 @@ def schedule(*, name: str | None = None, **options: Any) -> Callable[[_Task], _T
         raise TypeError(f"@schedule takes exactly one of {', '.join(_KINDS)}.")
 
     def wrap(task: _Task) -> _Task:
-        if not isinstance(task, UpstreamTask):
+        if not isinstance(task, Task):
             raise TypeError("@schedule stands above @task: it takes a task, not a function.")
         task_name = registry.registered_name(task)
         own = name or task_name
@@ -179,7 +179,7 @@ def define(name: str, task: Any, alias: str, options: Mapping[str, Any]) -> Sche
     (key,) = kinds
     return Schedule(
         name=name,
-        task=registry.registered_name(task) if isinstance(task, UpstreamTask) else task,
+        task=registry.registered_name(task) if isinstance(task, Task) else task,
         kind=_KINDS[key],  # type: ignore[arg-type]  # one of the four
         expression=_expression(key, options[key], zone),
         backend=alias,
