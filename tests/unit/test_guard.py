@@ -94,7 +94,10 @@ class Storm:
     def _work(self, rng: random.Random, place: int, functions: list[object]) -> Work:
         chosen = rng.choice(functions)
         length = rng.uniform(0.0005, 0.003)
-        limit = max(length + rng.uniform(-0.0004, 0.0004), 0.0001)
+        # Most end within a hair of their limit, on one side of it or the other, which differs between machines; the
+        # others surely on either side. Who watches them waits for the interpreter's lock, 5 ms at a time.
+        near = max(length + rng.uniform(-0.0004, 0.0004), 0.0001)
+        length, limit = rng.choices([(length, near), (0.1, 0.001), (length, 1.0)], weights=[6, 1, 1])[0]
         name = "soft_time_limit" if rng.random() < 0.5 else "time_limit"
         message = message_of(chosen.registered_name, [length], **{name: limit})  # type: ignore[attr-defined]  # a task
         attempt = Attempt(
