@@ -109,6 +109,17 @@ def check_commands(app_configs: Sequence[Any] | None = None, **kwargs: Any) -> I
 
 
 @register
+def check_schedules(app_configs: Sequence[Any] | None = None, **kwargs: Any) -> Iterator[CheckMessage]:
+    """Schedules that stand in code."""
+    try:
+        backends = [backend for backend in _backends() if _is_sound(backend)]
+    except ImproperlyConfigured:
+        return
+    if backends:
+        yield from import_string("django_taskq.schedule_checks.check_code_schedules")(backends)
+
+
+@register
 def check_hosts(app_configs: Sequence[Any] | None = None, **kwargs: Any) -> Iterator[CheckMessage]:
     """A broker that other hosts reach, and rows that they don't."""
     yield from _check_sound_options("check_hosts")
@@ -222,6 +233,15 @@ def _check_server(connection: BaseDatabaseWrapper) -> Iterator[CheckMessage]:
 def _backends() -> list[TaskqBackend]:
     backends: list[TaskqBackend] = import_string("django_taskq.aliases.taskq_backends")()
     return backends
+
+
+def _is_sound(backend: TaskqBackend) -> bool:
+    """Whether nobody else complains about its options."""
+    try:
+        backend.config.check()
+    except OptionsError:
+        return False
+    return True
 
 
 def _databases() -> list[str]:

@@ -48,7 +48,7 @@ def test_the_docstring_draws_all_of_them() -> None:
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
 def test_errors_can_be_sent_to_another_process(cls: type[TaskqError]) -> None:
     said = [FieldProblem("expression", "what happened", "")] if issubclass(cls, ScheduleError) else "what happened"
-    error = cls(said)  # type: ignore[arg-type]  # which each of them takes
+    error = cls(said)  # which each of them takes
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is cls
     assert str(again) == str(error)

@@ -45,6 +45,7 @@ LAYERS: dict[str, int] = {
             "selection",
             "sight",
             "retention",
+            "schedule_checks",
             "schedule_control",
             "schedule_tasks",
             "option_checks",
