@@ -15,7 +15,7 @@ import pytest
 from django.core.management.base import BaseCommand, CommandParser
 
 import django_taskq
-from django_taskq import State, TaskContext, TaskResult, exceptions, task
+from django_taskq import State, TaskContext, TaskResult, exceptions, task, testing
 from django_taskq.conf import BackendOptions
 from django_taskq.core.options import OPTION_NAMES
 from django_taskq.core.states import MOVES
@@ -131,7 +131,7 @@ def test_every_task_option_has_a_row_with_its_default_and_where_it_can_be_given(
 
 def test_every_public_name_is_listed() -> None:
     named = set(codes(section("results.md", "Everything public")))
-    assert named == {*django_taskq.__all__, "run_tasks", "django_taskq.testing", "django_taskq.models"}
+    assert named == {*django_taskq.__all__, *testing.__all__, "django_taskq.testing", "django_taskq.models"}
 
 
 def test_every_public_name_is_explained() -> None:
