@@ -135,19 +135,27 @@ class Cron:
             return None if tick is None else tick.replace(tzinfo=UTC)
         later = self._first(wall, moment)
         back = repeated(wall, self._zone) if self._both else None
-        if back:
+        if back and not self._is_repeated_within(later, moment + back):
             # Clocks will show once more what they have shown before this moment.
             again = self._first(wall - back - _SECOND, moment)
             return again if later is None or (again is not None and again < later) else later
         return later
 
+    def _is_repeated_within(self, tick: datetime | None, end: datetime) -> bool:
+        """Whether clocks show this tick's time for the first time, too: then nothing of the second time is before it."""
+        return tick is not None and tick < end and bool(repeated(wall_time(tick, self._zone), self._zone))
+
     def _first(self, wall: datetime, moment: datetime) -> datetime | None:
         """The first tick after a moment, of the times that match after ``wall``."""
         found = self._line.next_wall(wall)
         while found is not None:
-            for tick in self._ticks(found):
+            ticks = self._ticks(found)
+            for tick in ticks:
                 if tick > moment:
                     return tick
+            if not ticks:
+                # Not one by one: a line may match each second of the hour that clocks skip.
+                found = wall_time(end_of_gap(found, self._zone), self._zone) - _SECOND
             found = self._line.next_wall(found)
         return None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from itertools import product
+from itertools import islice, product
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -196,3 +196,13 @@ def test_a_year_of_ticks_is_what_cronsim_finds(zone_name: str) -> None:
             alone = (our - other, other - our)
             differences[line] = tuple([str(tick.astimezone(zone)) for tick in sorted(ticks)] for ticks in alone)
     assert differences == DIFFERENCES[zone_name]
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(("line", "both"), [("* * * * * *", False), ("0-59 0-59 0-23 * * *", True)])
+@pytest.mark.parametrize("change", [datetime(2026, 3, 29, 1, tzinfo=UTC), datetime(2026, 10, 25, 1, tzinfo=UTC)])
+def test_each_second_of_the_hours_about_a_change_is_found_at_once(line: str, both: bool, change: datetime) -> None:
+    # It would take minutes if each tick were looked for in all the seconds that clocks skip or repeat.
+    start = change - timedelta(minutes=70)
+    ticks = islice(upcoming(Cron(line, ZoneInfo("Europe/Berlin"), repeat_ambiguous=both), start), 8400)
+    assert list(ticks) == [start + timedelta(seconds=second) for second in range(1, 8401)]
