@@ -47,7 +47,8 @@ def messages(url: str) -> list[Any]:
 def answers(port: int) -> bool:
     try:
         socket.create_connection(("127.0.0.1", port), timeout=5).close()
-    except ConnectionRefusedError:
+    except (ConnectionRefusedError, ConnectionResetError):
+        # Reset: it stopped to listen while the connection waited to be accepted.
         return False
     return True
 
