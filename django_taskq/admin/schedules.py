@@ -155,9 +155,12 @@ class ScheduleRecordAdmin(ReadOnlyAdmin):
         """The filters' own, no others: ``?arguments__startswith=…`` would let readers guess what is hidden from them."""
         return lookup in {"enabled", "source__exact", "kind__exact"}
 
-    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+    def get_actions(self, request: HttpRequest, action_location: Any = None) -> dict[str, Any]:
         """Without Django's own deletion, which would stop at one of the code."""
-        return {name: action for name, action in super().get_actions(request).items() if name != "delete_selected"}
+        # Django 6.1 says where the actions are to be, too; before, that is no parameter.
+        place = {} if action_location is None else {"action_location": action_location}
+        actions: dict[str, Any] = super().get_actions(request, **place)
+        return {name: action for name, action in actions.items() if name != "delete_selected"}
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         """What is only said of one that is there; arguments as text where they are not to be edited."""
