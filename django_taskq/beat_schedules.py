@@ -165,12 +165,7 @@ def _lost(task: BeatTask) -> list[str]:
 
 
 def _decoded(text: str, title: str, kind: type) -> Any:
-    try:
-        value = codec.decode(text)
-        # What JSON has no words for, such as NaN, is read and not written.
-        codec.encode(value)
-    except SPOILT:
-        value = None
-    if isinstance(value, kind):
+    value = codec.decode_as(text, kind)
+    if value is not None:
         return value
     raise ValueError(f"{title} {text[:50]!r} is not a JSON {'list' if kind is list else 'object'}")

@@ -111,10 +111,7 @@ def check_commands(app_configs: Sequence[Any] | None = None, **kwargs: Any) -> I
 @register
 def check_schedules(app_configs: Sequence[Any] | None = None, **kwargs: Any) -> Iterator[CheckMessage]:
     """Schedules that stand in code."""
-    try:
-        backends = [backend for backend in _backends() if _is_sound(backend)]
-    except ImproperlyConfigured:
-        return
+    backends = _sound_backends()
     if backends:
         yield from import_string("django_taskq.schedule_checks.check_code_schedules")(backends)
 
@@ -134,16 +131,8 @@ def check_deployment(app_configs: Sequence[Any] | None = None, **kwargs: Any) ->
 def _check_sound_options(name: str) -> Iterator[CheckMessage]:
     """One of the functions in ``transport_checks``, for each alias about which nobody else complains."""
     check = import_string(f"django_taskq.transport_checks.{name}")
-    try:
-        backends = _backends()
-    except ImproperlyConfigured:
-        return
-    for backend in backends:
-        try:
-            options = backend.config
-        except OptionsError:
-            continue
-        yield from check(backend.alias, options)
+    for backend in _sound_backends():
+        yield from check(backend.alias, backend.config)
 
 
 @register
@@ -235,25 +224,22 @@ def _backends() -> list[TaskqBackend]:
     return backends
 
 
-def _is_sound(backend: TaskqBackend) -> bool:
-    """Whether nobody else complains about its options."""
-    try:
-        backend.config.check()
-    except OptionsError:
-        return False
-    return True
-
-
-def _databases() -> list[str]:
-    """The ``DATABASES`` aliases of our backends, without those that other checks complain about."""
-    found: dict[str, None] = {}
+def _sound_backends() -> list[TaskqBackend]:
+    """Those about whose options nobody else complains; none where a class cannot be imported."""
+    sound = []
     try:
         backends = _backends()
     except ImproperlyConfigured:
         return []
     for backend in backends:
         try:
-            found[backend.database] = None
+            _ = backend.config
         except OptionsError:
             continue
-    return list(found)
+        sound.append(backend)
+    return sound
+
+
+def _databases() -> list[str]:
+    """The ``DATABASES`` aliases of our backends, without those that other checks complain about."""
+    return list(dict.fromkeys(backend.database for backend in _sound_backends()))

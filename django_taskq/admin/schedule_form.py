@@ -182,13 +182,8 @@ class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]  # generic only i
 
     def _decoded(self, name: str, kind: type) -> Any:
         text = self.cleaned_data.get(name) or ("[]" if kind is list else "{}")
-        try:
-            value = codec.decode(text)
-            # What JSON has no words for, such as NaN, is read and not written.
-            codec.encode(value)
-        except SPOILT:
-            value = None
-        if isinstance(value, kind):
+        value = codec.decode_as(text, kind)
+        if value is not None:
             return value
         self.add_error(name, _("This is not a JSON list.") if kind is list else _("This is not a JSON object."))
         return kind()

@@ -11,9 +11,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 JSON: TypeAlias = "dict[str, JSON] | list[JSON] | str | int | float | bool | None"
+
+_T = TypeVar("_T")
 
 #: an unescaped ``\u0000``: an even number of backslashes, then the escape
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
@@ -78,6 +80,17 @@ def decode(text: str) -> JSON:
     """The value of JSON text made by :func:`encode`."""
     value: JSON = json.loads(text)
     return value
+
+
+def decode_as(text: str, kind: type[_T]) -> _T | None:
+    """The value of JSON text that somebody else wrote; None unless it is of this kind and can be written again."""
+    try:
+        value = decode(text)
+        # What JSON has no words for, such as NaN, is read and not written.
+        encode(value)
+    except (TypeError, ValueError, RecursionError):
+        return None
+    return value if isinstance(value, kind) else None
 
 
 def clean(text: str) -> str:

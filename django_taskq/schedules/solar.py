@@ -60,7 +60,8 @@ class Solar:
                 if tick is not None and tick > moment:
                     return tick
         except OverflowError:
-            pass
+            # Beyond the last day that Python's calendar has.
+            return None
         return None
 
     def _on(self, day: date) -> datetime | None:

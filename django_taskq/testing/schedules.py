@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 from time import time
 from typing import Any
 
@@ -14,7 +15,7 @@ from django.utils import timezone as django_timezone
 
 from ..aliases import taskq_backends, taskq_databases
 from ..core.ids import uuid7
-from ..core.schedule import jittered
+from ..core.schedule import jittered, upcoming
 from ..exceptions import ScheduleError
 from ..models import ScheduleRecord
 from ..schedule_tasks import Planned, enqueue_planned, make_ready
@@ -53,7 +54,11 @@ class ScheduleClock:
         start = self.now.astimezone(UTC)
         end = start + step
         found = sorted(
-            ((at, one) for one in self._schedules for at in _ticks(one, start, end)),
+            (
+                (at, one)
+                for one in self._schedules
+                for at in takewhile(lambda tick: tick <= end, upcoming(rule_of(one), start))
+            ),
             key=lambda pair: (pair[0], pair[1].name),
         )
         if enqueue:
@@ -105,14 +110,6 @@ def _with_database(schedules: list[Schedule]) -> list[Schedule]:
             elif record.name in found and record.switched is not None:
                 found[record.name] = replace(found[record.name], enabled=record.switched)
     return list(found.values())
-
-
-def _ticks(schedule: Schedule, start: datetime, end: datetime) -> Iterable[datetime]:
-    rule = rule_of(schedule)
-    tick = rule.next_after(start)
-    while tick is not None and tick <= end:
-        yield tick
-        tick = rule.next_after(tick)
 
 
 def _enqueue(schedules: list[Schedule]) -> None:

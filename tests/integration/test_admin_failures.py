@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -21,6 +21,7 @@ from django_taskq.finding.groups import failure_groups
 from django_taskq.models import TaskRecord
 from django_taskq.testing import run_tasks
 from tests.factories import make_tasks
+from tests.staff import clerk
 
 pytestmark = pytest.mark.django_db
 
@@ -50,14 +51,6 @@ def charge(order_id: int) -> None:
 def browser() -> Client:
     client = Client()
     client.force_login(User.objects.create_superuser("root"))
-    return client
-
-
-def clerk(*codenames: str) -> Client:
-    user = User.objects.create_user("clerk", is_staff=True)
-    user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
-    client = Client()
-    client.force_login(user)
     return client
 
 

@@ -24,6 +24,7 @@ from django_taskq.core.states import State
 from django_taskq.finding import pages
 from django_taskq.models import TaskRecord
 from tests.factories import WORKER, make_tasks, make_worker
+from tests.staff import clerk
 
 pytestmark = pytest.mark.django_db
 
@@ -409,14 +410,6 @@ def test_the_list_says_how_far_it_looked(browser: Client, monkeypatch: pytest.Mo
 
 
 # ---- who may see content ---------------------------------------------------------------------------------------
-
-
-def clerk(*codenames: str) -> Client:
-    user = User.objects.create_user("clerk", is_staff=True)
-    user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
-    client = Client()
-    client.force_login(user)
-    return client
 
 
 def test_content_is_masked_for_who_may_not_see_it() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import User
 from django.test import Client
 
 from django_taskq import task
@@ -17,6 +17,7 @@ from django_taskq.core.sensitive import HIDDEN
 from django_taskq.models import ScheduleRecord, TaskRecord
 from django_taskq.schedule_control import create_schedule, find_schedule
 from django_taskq.schedules.definition import Schedule
+from tests.staff import clerk
 
 pytestmark = pytest.mark.django_db
 
@@ -63,17 +64,9 @@ FORM = {
 }
 
 
-def signed_in(*permissions: str) -> Client:
-    user = User.objects.create_user("clerk", is_staff=True)
-    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
-    client = Client()
-    client.force_login(user)
-    return client
-
-
 @pytest.fixture
 def editor(db: None) -> Client:
-    return signed_in("change_schedules", "view_taskrecord", "view_schedulerecord")
+    return clerk("change_schedules", "view_taskrecord", "view_schedulerecord")
 
 
 def make(**changes: Any) -> ScheduleRecord:
@@ -220,7 +213,7 @@ def test_a_schedule_of_the_code_is_only_looked_at(editor: Client) -> None:
 
 
 def test_who_may_only_look_changes_nothing() -> None:
-    viewer = signed_in("view_schedulerecord")
+    viewer = clerk("view_schedulerecord")
     record = make(kwargs={"hard": "s3cret"})
     page = viewer.get(page_of(record)).content.decode()
     assert "s3cret" not in page
@@ -237,7 +230,7 @@ def test_who_may_only_look_changes_nothing() -> None:
 
 
 def test_others_see_nothing() -> None:
-    stranger = signed_in("view_taskrecord")
+    stranger = clerk("view_taskrecord")
     record = make()
     for url in (LIST, page_of(record), f"{LIST}add/"):
         assert stranger.get(url).status_code == 403
