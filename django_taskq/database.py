@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, TypeVar, overload
@@ -24,6 +26,9 @@ SQLITE_BUSY_TIMEOUT = 20.0
 
 #: how often a transaction is tried again after a deadlock or a serialisation failure
 _CONFLICT_RETRIES = 5
+
+#: seconds of the longest pause before the first of them; a transaction takes a few milliseconds
+_CONFLICT_PAUSE = 0.005
 
 #: SQLSTATE of PostgreSQL (appendix A: deadlock_detected, serialization_failure) and errno of MySQL
 #: (1213 ER_LOCK_DEADLOCK, 1205 ER_LOCK_WAIT_TIMEOUT, 1020 ER_CHECKREAD)
@@ -212,16 +217,18 @@ def is_conflict(error: BaseException) -> bool:
 
 
 def retry_conflicts(using: str, work: Callable[[], Result]) -> Result:
-    """Run ``work``, and once more when it lost to another transaction.
+    """Run ``work``, and up to five times more when it lost to another transaction, after a random pause.
 
     Never repeated inside the caller's own transaction: all of that is gone, not only our part.
     """
-    for _ in range(_CONFLICT_RETRIES):
+    for attempt in range(_CONFLICT_RETRIES):
         try:
             return work()
         except OperationalError as error:
             if connections[using].in_atomic_block or not is_conflict(error):
                 raise
+        # Those that met would meet again if all came back at once.
+        time.sleep(random.uniform(0, _CONFLICT_PAUSE * 2**attempt))
     return work()
 
 

@@ -267,7 +267,9 @@ def _claim_mysql(connection: BaseDatabaseWrapper, sources: list[_Source], limit:
             now = rows[0][-1]
             ids = [id_param(connection, read_id(row[0])) for row in rows]
             cursor.execute(
-                f"UPDATE {_TABLE} SET state = 'RUNNING', claim = claim + 1, attempt = attempt + 1, worker_id = %s, "
+                # By primary key: a scan of a small table would wait for rows that other workers hold.
+                f"UPDATE {_TABLE} FORCE INDEX (PRIMARY) SET state = 'RUNNING', claim = claim + 1, "
+                "attempt = attempt + 1, worker_id = %s, "
                 "worker_ids = CONCAT(worker_ids, %s), last_attempted_at = %s, progress = '', "
                 f"published_at = {_UNPUBLISHED_PLAIN}, "
                 f"started_at = COALESCE(started_at, %s) WHERE id IN ({', '.join(['%s'] * len(ids))})",
