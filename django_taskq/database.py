@@ -228,7 +228,7 @@ def retry_conflicts(using: str, work: Callable[[], Result]) -> Result:
             if connections[using].in_atomic_block or not is_conflict(error):
                 raise
         # Those that met would meet again if all came back at once.
-        time.sleep(random.uniform(0, _CONFLICT_PAUSE * 2**attempt))
+        time.sleep(random.uniform(0, _CONFLICT_PAUSE * 2**attempt))  # noqa: S311  # nobody is to guess anything
     return work()
 
 

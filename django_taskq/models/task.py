@@ -116,8 +116,10 @@ class TaskRecord(models.Model):
         permissions = [
             ("view_payload", _("Can see arguments, results and errors")),
             ("operate_tasks", _("Can retry, run and cancel tasks")),
+            ("delete_tasks", _("Can delete tasks")),
             ("control_queues", _("Can pause and resume queues and tasks")),
             ("control_workers", _("Can drain and stop workers")),
+            ("view_dashboard", _("Can see the dashboard")),
         ]
         indexes = [
             # Claims by a worker that serves every queue, and by one that names its queues.
