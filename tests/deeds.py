@@ -13,6 +13,7 @@ from django.contrib.admin.models import LogEntry
 from django.db.models import Model
 
 from django_taskq import task
+from django_taskq.admin.once import moment_of_page
 from django_taskq.core.states import State
 from django_taskq.database import as_project_time, database_now
 from django_taskq.models import OrderRecord, PauseRecord, ScheduleRecord, TaskRecord, TickRecord
@@ -228,6 +229,10 @@ def _no_data(row: Any) -> Mapping[str, Any]:
     return {}
 
 
+def _asked(row: Any) -> Mapping[str, Any]:
+    return {"asked_at": moment_of_page()}
+
+
 def _schedules_are(*wanted: tuple[str, bool]) -> Callable[[], bool]:
     return lambda: {(one.name, one.is_enabled) for one in ScheduleRecord.objects.all()} == set(wanted)
 
@@ -285,7 +290,7 @@ DEEDS: dict[str, Deed] = {
     ),
     "schedules: disable": _on_schedules("schedulerecord_disable", _no_data, _schedules_are(("nightly", False))),
     "schedules: run": _on_schedules(
-        "schedulerecord_run", _no_data, lambda: states() == ["READY"], TaskRecord, TickRecord
+        "schedulerecord_run", _asked, lambda: states() == ["READY"], TaskRecord, TickRecord
     ),
     "schedulerecord.enable": _on_schedules(
         "schedulerecord_changelist", _chosen("enable"), _schedules_are(("nightly", True)), enabled=False
@@ -294,6 +299,10 @@ DEEDS: dict[str, Deed] = {
         "schedulerecord_changelist", _chosen("disable"), _schedules_are(("nightly", False))
     ),
     "schedulerecord.run_now": _on_schedules(
-        "schedulerecord_changelist", _chosen("run_now"), lambda: states() == ["READY"], TaskRecord, TickRecord
+        "schedulerecord_changelist",
+        lambda row: {**_chosen("run_now")(row), **_asked(row)},
+        lambda: states() == ["READY"],
+        TaskRecord,
+        TickRecord,
     ),
 }

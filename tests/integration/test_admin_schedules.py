@@ -186,6 +186,24 @@ def test_a_button_runs_it_now_and_the_page_leads_to_the_task(editor: Client) -> 
     assert str(enqueued.pk) in LogEntry.objects.get().change_message
 
 
+def test_a_page_runs_it_once_however_often_it_is_sent(editor: Client) -> None:
+    record = make(args=(7,))
+    page = editor.get(page_of(record)).content.decode()
+    (moment,) = re.findall(r'name="asked_at" value="([^"]*)"', page)
+    for _ in range(2):
+        answer = editor.post(page_of(record, "run"), {"asked_at": moment}, follow=True)
+    assert "was run already" in text_of(answer)
+    assert TaskRecord.objects.count() == 1
+    again = re.findall(r'name="asked_at" value="([^"]*)"', editor.get(LIST).content.decode())[0]
+    chosen = {"action": "run_now", "_selected_action": [str(record.pk)], "asked_at": again}
+    for _ in range(2):
+        editor.post(LIST, chosen)
+    assert TaskRecord.objects.count() == 2
+    old = {"asked_at": "2026-01-01T00:00:00.000001+00:00"}
+    assert "too old" in text_of(editor.post(page_of(record, "run"), old, follow=True))
+    assert TaskRecord.objects.count() == 2
+
+
 def test_buttons_and_actions_enable_and_disable(editor: Client) -> None:
     record, other = make(), of_code(name="other")
     assert editor.post(page_of(record, "disable")).status_code == 302
