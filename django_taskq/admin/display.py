@@ -107,7 +107,8 @@ def show_json(text: str | None, sight: Sight) -> str:
     if not text:
         return EMPTY
     if len(text) > _MAX_READ:
-        return _block(sight.text(codec.shorten(text, MAX_SHOWN)))
+        # Hidden first: of a secret at the cut a half would be left.
+        return _block(sight.text(text))
     try:
         return _block(sight.text(indented(sight.value(codec.decode(text)))))
     except SPOILT:

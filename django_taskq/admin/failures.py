@@ -29,6 +29,8 @@ from .readonly import ReadOnlyAdmin
 _SHOWN = 50
 #: tasks that one request lets run again
 _AT_ONCE = 1_000
+#: characters of a message
+_MAX_MESSAGE = 500
 
 
 @admin.register(FailureRecord)
@@ -71,7 +73,7 @@ class FailureAdmin(ReadOnlyAdmin):
         return {
             "fingerprint": group.fingerprint,
             "error": error.exception_class_path if error is not None else "",
-            "message": sight_of(group.newest).text(message[:500]) if message else "",
+            "message": sight_of(group.newest).text(message)[:_MAX_MESSAGE] if message else "",
             "place": (error.place if error is not None else "") or group.newest.name,
             "task": group.newest.name,
             "count": number_format(min(group.count, MOST_TASKS), force_grouping=True) + ("+" if group.is_more else ""),

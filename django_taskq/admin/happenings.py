@@ -131,7 +131,7 @@ def show_log(record: TaskRecord, sight: Sight) -> str:
     """The newest lines that the task logged, by level."""
     if not record.log:
         return EMPTY
-    lines = [_log_line(line) for line in sight.text(codec.shorten(record.log, MAX_SHOWN)).rstrip("\n").split("\n")]
+    lines = [_log_line(line) for line in codec.shorten(sight.text(record.log), MAX_SHOWN).rstrip("\n").split("\n")]
     return format_html('<pre class="taskq-text">{}</pre>', format_html_join("\n", "{}", ((line,) for line in lines)))
 
 

@@ -35,7 +35,12 @@ def login(user: str, password: str) -> None:
     """A task that has a secret."""
 
 
-CLEAN, LOGIN = f"{__name__}.clean", f"{__name__}.login"
+@task
+def call(token: str, hooks: list[Any] | None = None) -> None:
+    """A task that has a secret by its name alone."""
+
+
+CLEAN, LOGIN, CALL = f"{__name__}.clean", f"{__name__}.login", f"{__name__}.call"
 #: What a browser sends of a form that somebody has filled in.
 FORM = {
     "name": "nightly",
@@ -296,6 +301,29 @@ def test_what_is_sensitive_is_hidden_and_kept(editor: Client) -> None:
     assert editor.post(page_of(record), posted).status_code == 302
     assert find_schedule("nightly").schedule.args == ("bob", "s3cret")
     assert "s3cret" not in editor.get(page_of(of_code(name="x", task=LOGIN, args=("ann", "s3cret")))).content.decode()
+
+
+def test_what_is_hidden_by_its_name_is_hidden_and_kept(editor: Client) -> None:
+    given = {"hooks": [{"api_key": "s3cret", "url": "a"}]}
+    record = make(task=CALL, args=("t0ken",), kwargs=given)
+    page = editor.get(page_of(record))
+    assert not {"s3cret", "t0ken"} & set(re.findall(r"\w+", page.content.decode()))
+    initial = page.context["adminform"].form.initial
+    assert (json.loads(initial["args"]), json.loads(initial["kwargs"])) == (
+        [HIDDEN],
+        {"hooks": [{"api_key": HIDDEN, "url": "a"}]},
+    )
+    posted = {**FORM, "task": CALL, "args": initial["args"], "kwargs": initial["kwargs"].replace('"a"', '"b"')}
+    assert editor.post(page_of(record), posted).status_code == 302
+    schedule = find_schedule("nightly").schedule
+    assert schedule.args == ("t0ken",)
+    assert schedule.kwargs == {"hooks": [{"api_key": "s3cret", "url": "b"}]}
+
+    moved = json.dumps({"hooks": [{"url": "c"}, {"api_key": HIDDEN, "url": "b"}]})
+    assert "kwargs" in errors(editor.post(page_of(record), {**posted, "kwargs": moved}))
+    assert "args" in errors(editor.post(page_of(record), {**posted, "args": json.dumps([HIDDEN, HIDDEN])}))
+    code = of_code(name="x", task=CALL, args=("t0ken",), kwargs=given)
+    assert not {"s3cret", "t0ken"} & set(re.findall(r"\w+", editor.get(page_of(code)).content.decode()))
 
 
 @pytest.mark.parametrize("lookup", ["arguments__startswith", "name__regex", "problem"])
