@@ -5,12 +5,15 @@ What is not in here is found by ``test_admin_permissions``, which goes through t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from django.contrib.admin.models import LogEntry
+from django.db import transaction
 from django.db.models import Model
+from django.urls import reverse
 
 from django_taskq import task
 from django_taskq.admin.once import moment_of_page
@@ -23,6 +26,20 @@ from tests.factories import make_tasks, make_worker
 
 #: Sets of permissions: who has all of one of them may.
 Rights = tuple[frozenset[str], ...]
+
+
+@contextmanager
+def undone() -> Iterator[None]:
+    """As if nothing in here had been."""
+    with transaction.atomic():
+        yield
+        transaction.set_rollback(True)
+
+
+def address(page: str, row: Any) -> str:
+    """Where a page is, of a row if it is one's."""
+    is_of_row = row is not None and PAGES[page].make is not None
+    return reverse(f"admin:django_taskq_{page}", args=[row.pk] if is_of_row else [])
 
 
 def any_of(*codenames: str) -> Rights:
@@ -126,17 +143,7 @@ def _tasks() -> dict[str, Page]:
         "taskrecord_change": Page(sees=sees, make=make_failed),
         "taskrecord_history": Page(sees=sees, make=make_failed),
         "taskrecord_delete": Page(sees=NOBODY, make=make_failed),
-    }
-
-
-def _failures() -> dict[str, Page]:
-    sees = all_of("view_taskrecord")
-    return {
         "failurerecord_changelist": Page(sees=sees),
-        "failurerecord_add": Page(sees=NOBODY),
-        "failurerecord_change": Page(sees=sees, make=make_failed),
-        "failurerecord_history": Page(sees=sees, make=make_failed),
-        "failurerecord_delete": Page(sees=NOBODY, make=make_failed),
     }
 
 
@@ -177,7 +184,7 @@ def _schedules() -> dict[str, Page]:
 
 
 #: address, without "admin:django_taskq_" -> page
-PAGES: dict[str, Page] = {**_tasks(), **_failures(), **_workers(), **_pauses(), **_schedules()}
+PAGES: dict[str, Page] = {**_tasks(), **_workers(), **_pauses(), **_schedules()}
 
 
 def _chosen(action: str, **more: str) -> Callable[[Model], Mapping[str, Any]]:

@@ -23,7 +23,7 @@ from ..selection import Selection
 from ..sight import sight_of
 from .display import show_moment
 from .permissions import may
-from .readonly import ReadOnlyAdmin
+from .readonly import OnePageAdmin
 
 #: groups on the page
 _SHOWN = 50
@@ -34,7 +34,7 @@ _MAX_MESSAGE = 500
 
 
 @admin.register(FailureRecord)
-class FailureAdmin(ReadOnlyAdmin):
+class FailureAdmin(OnePageAdmin):
     """One page, for who may see tasks."""
 
     def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
