@@ -99,6 +99,6 @@ class FailureAdmin(OnePageAdmin):
         changed = retry(using, selection).changed
         text = ngettext("%(count)s task runs again.", "%(count)s tasks run again.", changed) % {"count": changed}
         if changed >= _AT_ONCE:
-            text = f"{text} {_('There may be more of them: once more for the next.')}"
+            text += " " + _("There may be more of them: once more for the next.")
         messages.success(request, text)
         return here

@@ -71,7 +71,7 @@ def _events(record: TaskRecord) -> Iterator[_Event]:
     if record.finished_at is not None:
         state = f"{record.get_state_display()}"
         if record.attempt in failed and record.state == "FAILED":
-            state = f"{state}, {_('for good')}"
+            state = _("Failed for good")
         yield _Event(_aware(record.finished_at), 5, record.state.lower(), state)
 
 
@@ -104,7 +104,8 @@ def show_errors(record: TaskRecord, sight: Sight | None) -> str:
 def _title(error: AttemptError) -> str:
     at = _parsed(error.at)
     moment = error.at if at is None else show_moment(_local(at), "milliseconds")
-    return format_html(_("Attempt {}, {}, {}"), error.attempt, moment, error.worker or "?")
+    words = _("Attempt {attempt}, {moment}, {worker}")
+    return format_html(words, attempt=error.attempt, moment=moment, worker=error.worker or "?")
 
 
 def _error_text(error: AttemptError, sight: Sight) -> SafeString:

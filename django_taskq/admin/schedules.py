@@ -361,10 +361,10 @@ class ScheduleRecordAdmin(ReadOnlyAdmin):
 def _do(verb: str, record: ScheduleRecord, asked_at: datetime | None) -> str:
     """What was done, for the log; "" for nothing."""
     if verb == "run":
-        return f"Run now: task {run_schedule_now(record.name, asked_at=asked_at).id}"
+        return gettext("Run now: task %(id)s") % {"id": run_schedule_now(record.name, asked_at=asked_at).id}
     if not set_schedule_enabled(record.name, verb == "enable"):
         return ""
-    return f"{verb.capitalize()}d"
+    return gettext("Enabled") if verb == "enable" else gettext("Disabled")
 
 
 def _worded(record: ScheduleRecord) -> str:
