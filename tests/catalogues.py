@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import gettext
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -90,7 +90,7 @@ def _of_template(path: Path) -> Iterator[Message]:
         yield _message(found["mark"], [ast.literal_eval(one) for one in call.args], where)
 
 
-def _message(mark: str, texts: list[object], where: str) -> Message:
+def _message(mark: str, texts: Sequence[object], where: str) -> Message:
     context, text, plural = (None if at is None else texts[at] for at in _MARKS[mark])
     assert isinstance(text, str), f"{where}: a text that is not written there cannot be translated"
     return Message(id=text, plural=str(plural or ""), context=str(context or ""), where=where)
