@@ -107,7 +107,7 @@ def _carry_out(
     _log(request, rows, label)
     report = work(queryset.db, Selection(ids=tuple(str(row.pk) for row in rows)))
     told = ", ".join(f"{count:,} {reason}" for reason, count in report.counts.items())
-    text = f"{label}: {told or _('nothing to do')}."
+    text = f"{label}: {told}." if told else _("%(action)s: nothing to do.") % {"action": label}
     if is_cut:
         text += " " + _("These were the first %(count)s; there are more.") % {"count": f"{MAX_TASKS:,}"}
     messages.add_message(request, messages.SUCCESS if report.changed else messages.WARNING, capfirst(text))

@@ -23,16 +23,18 @@ from ..selection import Selection
 from ..sight import sight_of
 from .display import show_moment
 from .permissions import may
-from .readonly import ReadOnlyAdmin
+from .readonly import OnePageAdmin
 
 #: groups on the page
 _SHOWN = 50
 #: tasks that one request lets run again
 _AT_ONCE = 1_000
+#: characters of a message
+_MAX_MESSAGE = 500
 
 
 @admin.register(FailureRecord)
-class FailureAdmin(ReadOnlyAdmin):
+class FailureAdmin(OnePageAdmin):
     """One page, for who may see tasks."""
 
     def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
@@ -71,7 +73,7 @@ class FailureAdmin(ReadOnlyAdmin):
         return {
             "fingerprint": group.fingerprint,
             "error": error.exception_class_path if error is not None else "",
-            "message": sight_of(group.newest).text(message[:500]) if message else "",
+            "message": sight_of(group.newest).text(message)[:_MAX_MESSAGE] if message else "",
             "place": (error.place if error is not None else "") or group.newest.name,
             "task": group.newest.name,
             "count": number_format(min(group.count, MOST_TASKS), force_grouping=True) + ("+" if group.is_more else ""),
@@ -97,6 +99,6 @@ class FailureAdmin(ReadOnlyAdmin):
         changed = retry(using, selection).changed
         text = ngettext("%(count)s task runs again.", "%(count)s tasks run again.", changed) % {"count": changed}
         if changed >= _AT_ONCE:
-            text = f"{text} {_('There may be more of them: once more for the next.')}"
+            text += " " + _("There may be more of them: once more for the next.")
         messages.success(request, text)
         return here

@@ -17,7 +17,9 @@ from tests.unit.source import PACKAGE, Import, Module, imports, modules, part_of
 
 LAYERS: dict[str, int] = {
     **dict.fromkeys(("exceptions", "core"), 0),
-    **dict.fromkeys(("bell", "conf", "compat", "current", "database", "forks", "instrument", "signals", "wakeup"), 1),
+    **dict.fromkeys(
+        ("bell", "conf", "compat", "current", "database", "forks", "hiding", "instrument", "signals", "wakeup"), 1
+    ),
     **dict.fromkeys(
         (
             "broker_url",
