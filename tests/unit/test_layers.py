@@ -44,6 +44,8 @@ LAYERS: dict[str, int] = {
             "overview",
             "selection",
             "sight",
+            "standing",
+            "statistics",
             "retention",
             "schedule_checks",
             "schedule_control",
