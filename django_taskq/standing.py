@@ -131,7 +131,7 @@ def _read(connection: BaseDatabaseWrapper, aliases: Sequence[str], schedules: in
     ctes, params = _queues_with_heads(connection, aliases)
     parts = [
         _select(connection, _Line("now", x=_NOW[connection.vendor])),
-        _select(connection, _Line("any"), f"(SELECT 1 FROM {TABLE} LIMIT 1) AS one"),
+        _select(connection, _Line("any"), f"(SELECT 1 FROM {TABLE} ORDER BY id DESC LIMIT 1) AS one"),
         _select(
             connection,
             _Line("ready", a=text.format("alias"), b=text.format("name"), m="priority"),

@@ -73,7 +73,7 @@ def look_at(found: Overview, ends: Ends, *, most: int) -> list[Finding]:
     findings = sorted([*_troubles(found, most), *_failing(ends)], key=lambda one: -one.severity)
     if any(one.severity > Severity.NOTE for one in findings):
         return findings
-    return [*findings, _peace(found)] if findings else [_peace(found)]
+    return [_peace(found), *findings]
 
 
 def _troubles(found: Overview, most: int) -> Iterator[Finding]:

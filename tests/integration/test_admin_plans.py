@@ -23,12 +23,13 @@ pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 TASKS = "/admin/django_taskq/taskrecord/"
 FAILURES = "/admin/django_taskq/failurerecord/"
+DASHBOARD = "/admin/django_taskq/dashboardrecord/"
 
 #: Enough for the planner to be tempted: a scan of these costs more than any page may.
 ROWS = int(os.environ.get("TASKQ_TEST_ROWS", "100000"))
 
 #: What reads a table from one end to the other.
-SCANS = re.compile(r"Seq Scan on django_taskq_task|SCAN (?:t|django_taskq_task)(?! USING)")
+SCANS = re.compile(r"Seq Scan on django_taskq_task|SCAN (?:t|task|django_taskq_task)(?! USING)")
 
 
 def plan_of(statement: str) -> str:
@@ -67,6 +68,7 @@ def addresses() -> list[tuple[str, dict[str, str]]]:
         ),
         (f"{TASKS}{failed.pk}/change/", {}),
         (FAILURES, {}),
+        *((DASHBOARD, {"range": span}) for span in ("1h", "30d")),
     ]
 
 
