@@ -168,7 +168,7 @@ def _read(connection: BaseDatabaseWrapper, aliases: Sequence[str], schedules: in
         ),
         _select(
             connection,
-            _Line("scheduled", m="COUNT(*)", x=f"COALESCE(MIN({moment('run_after')}), 0e0)"),
+            _Line("scheduled", m="COUNT(*)", x=f"COALESCE({moment('MIN(run_after)')}, 0e0)"),
             f"(SELECT run_after FROM {TABLE} WHERE state = 'SCHEDULED' ORDER BY run_after LIMIT {MOST:d}) AS ahead",
         ),
     ]
@@ -250,7 +250,7 @@ def _count(
     where = f"FROM {TABLE} WHERE state = 'READY' AND backend = %s AND queue_name = %s"
     depth = f"SELECT {{0:d}}, COUNT(*), 0e0 FROM (SELECT 1 {where} ORDER BY priority DESC, id LIMIT {MOST:d}) AS found"
     head = (
-        f"SELECT {{0:d}}, -1, MIN({since}) FROM (SELECT enqueued_at, run_after, last_attempted_at {where} "
+        f"SELECT {{0:d}}, -1, {since} FROM (SELECT enqueued_at, run_after, last_attempted_at {where} "
         f"AND priority = %s ORDER BY id LIMIT {_HEAD:d}) AS found"
     )
     numbers = {queue: number for number, queue in enumerate(queues)}

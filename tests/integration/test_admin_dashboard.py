@@ -16,7 +16,7 @@ from django.test import Client, RequestFactory, override_settings
 from django.test.utils import CaptureQueriesContext
 
 import django_taskq.admin as pages
-from django_taskq.admin import register
+from django_taskq.admin import dashboard, register
 from django_taskq.core.outcome import AttemptError
 from django_taskq.core.states import State
 from django_taskq.database import as_project_time, database_now
@@ -190,6 +190,21 @@ def test_the_fragment_is_the_page_without_its_frame(browser: Client) -> None:
 def test_nobody_keeps_it(browser: Client) -> None:
     for query in ({}, {"fragment": "1"}):
         assert "no-store" in browser.get(HERE, query).headers["Cache-Control"]
+
+
+def test_others_of_several_databases_are_offered_and_have_no_links(
+    browser: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_everything()
+    # Lists are of the first, which is not the one that is looked at.
+    monkeypatch.setattr(dashboard, "taskq_databases", lambda: ["archive", "default"])
+    page = read(browser, database="default", range="6h")
+    assert '<a href="?range=6h&amp;database=default" aria-current="true">default</a>' in page
+    assert '<a href="?range=6h&amp;database=archive">archive</a>' in page
+    assert '<a href="?range=24h&amp;database=default">' in page
+    assert 'data-url="?range=6h&amp;database=default&amp;fragment=1"' in page
+    assert "shop.Broken2" in page
+    assert "/taskrecord/" not in page.split('id="taskq-region"')[1]
 
 
 # ---- who sees what -----------------------------------------------------------------------------------------------
