@@ -15,6 +15,7 @@ from django.utils.translation import gettext as _
 from ..core import codec
 from ..core.states import State
 from ..models import TaskRecord
+from ..models.task import STATE_LABELS
 from ..sight import SPOILT, Sight, sight_of
 from .permissions import may
 
@@ -55,7 +56,8 @@ def show_state(record: TaskRecord) -> str:
         '<span class="taskq-state taskq-{}"><span aria-hidden="true">{}</span> {}</span>',
         record.state.lower(),
         ICONS.get(record.state, "?"),  # type: ignore[call-overload]  # a text that equals a state
-        record.get_state_display(),
+        # Not get_state_display(), which hashes every label anew: a tenth of the time of a list.
+        STATE_LABELS.get(record.state, record.state),  # type: ignore[call-overload]  # a text that equals a state
     )
 
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from django.contrib import admin
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
 
 from ..aliases import taskq_databases
 
@@ -26,6 +30,16 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic only
         databases = taskq_databases()
         rows = super().get_queryset(request)
         return rows.using(databases[0]) if databases else rows
+
+    def action_checkbox(self, obj: Any) -> SafeString:
+        """Django's own, without a widget and a template for each row: they took a fifth of the time of a list."""
+        return format_html(
+            '<input type="checkbox" name="{}" value="{}" class="action-select" aria-label="{}">',
+            ACTION_CHECKBOX_NAME,
+            obj.pk,
+            # Django's own words, in its own catalogues.
+            _("Select this object for an action - {}").format(obj),
+        )
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Tasks are enqueued, workers are started."""

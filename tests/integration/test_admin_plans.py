@@ -15,15 +15,10 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from django_taskq.admin import TaskRecordAdmin
-from django_taskq.core.states import State
-from django_taskq.models import TaskRecord
 from tests.many import make_history
+from tests.pages import FAILURES, addresses
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
-
-TASKS = "/admin/django_taskq/taskrecord/"
-FAILURES = "/admin/django_taskq/failurerecord/"
-DASHBOARD = "/admin/django_taskq/dashboardrecord/"
 
 #: Enough for the planner to be tempted: a scan of these costs more than any page may.
 ROWS = int(os.environ.get("TASKQ_TEST_ROWS", "100000"))
@@ -38,40 +33,6 @@ def plan_of(statement: str) -> str:
         return "\n".join(" ".join(map(str, row)) for row in cursor.fetchall())
 
 
-def addresses() -> list[tuple[str, dict[str, str]]]:
-    """Each page there is, and each way to look for something."""
-    failed = TaskRecord.objects.filter(state=State.FAILED).latest("pk")
-    middle = str(TaskRecord.objects.order_by("pk").values_list("pk", flat=True)[ROWS // 2]).replace("-", "")
-    searches = [
-        {"q": "shop.tasks.night"},
-        {"q": "shop"},
-        {"q": "nothing"},
-        {"q": "queue:none"},
-        {"q": "worker:none"},
-        {"q": 'error:"order 7"'},
-        {"q": "error:none"},
-        {"q": "args.order_id:7"},
-        {"q": f"group:{failed.fingerprint}"},
-        {"q": str(failed.pk)},
-        {"task": "shop.tasks.nightly"},
-        {"task": "shop.tasks.nightly", "state": "FAILED"},
-        {"queue": "queue1"},
-        *({"state": state.value} for state in State),
-    ]
-    cursors = [{"p": f"b{middle}"}, {"p": f"a{middle}"}]
-    return [
-        *((TASKS, search) for search in [{}, *searches]),
-        *(
-            (TASKS, search | cursor)
-            for search in ({}, {"q": "shop.tasks.night"}, {"q": "error:none"})
-            for cursor in cursors
-        ),
-        (f"{TASKS}{failed.pk}/change/", {}),
-        (FAILURES, {}),
-        *((DASHBOARD, {"range": span}) for span in ("1h", "30d")),
-    ]
-
-
 @pytest.mark.databases("postgres", "sqlite")
 def test_no_page_reads_all_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     # What a page renders takes most of its time, and is not what is looked at here.
@@ -80,7 +41,7 @@ def test_no_page_reads_all_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     browser = Client()
     browser.force_login(User.objects.create_superuser("root"))
     seen: set[str] = set()
-    for url, query in addresses():
+    for url, query in addresses(ROWS):
         with CaptureQueriesContext(connection) as queries:
             assert browser.get(url, query).status_code == 200
         assert len(queries) <= 8, (url, query)
