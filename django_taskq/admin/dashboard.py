@@ -26,12 +26,12 @@ from ..overview import MOST, QueueState, WorkerState
 from ..sight import sight_of
 from ..standing import Due
 from ..statistics import TaskFigures
-from . import trends
 from .display import ICONS, show_moment
 from .health import Ends, look_at
 from .permissions import may
 from .readonly import ReadOnlyAdmin
 from .snapshot import RECENT, SPANS, Snapshot, take
+from .trends import Spread, draw
 from .wording import in_full, in_short, per_minute
 
 #: seconds between two looks of a page that keeps itself fresh
@@ -71,7 +71,7 @@ class DashboardAdmin(ReadOnlyAdmin):
     class Media:
         """The page's own, besides."""
 
-        css: ClassVar = {"all": ["django_taskq/admin.css", "django_taskq/dashboard.css"]}
+        css: ClassVar = {"all": ["django_taskq/dashboard.css"]}
 
     def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         """By a permission of its own."""
@@ -154,7 +154,7 @@ class _Page:
             "as_of": show_moment(as_project_time(snapshot.now), "seconds"),
             "is_empty": not snapshot.has_tasks,
             "cards": list(self._cards()),
-            "trends": trends.draw(snapshot.history) if snapshot.has_history else None,
+            "trends": draw(snapshot.history) if snapshot.has_history else None,
             "queues": [self._queue(queue) for queue in queues[:_QUEUES]],
             "queues_left": max(len(queues) - _QUEUES, 0),
             "has_backends": len({queue.backend for queue in queues}) > 1,
@@ -233,21 +233,20 @@ class _Page:
 
     def _tasks(self, figures: Sequence[TaskFigures]) -> list[dict[str, Any]]:
         whole = sum(one.seconds for one in figures)
-        return [
-            {
-                "name": one.name,
-                "url": self._list("taskrecord", task=one.name),
-                "runs": in_full(one.succeeded + one.failed),
-                "failed": in_full(one.failed),
-                "has_failed": one.failed > 0,
-                "seconds": in_short(one.seconds),
-                "share": round(one.seconds / whole * 100) if whole else 0,
-                "run": trends.show_quantile(one.runs, 0.5),
-                "slow_run": trends.show_quantile(one.runs, 0.95),
-                "slow_wait": trends.show_quantile(one.waits, 0.95),
-            }
-            for one in figures[:_TASKS]
-        ]
+        return [self._task(one, whole) for one in figures[:_TASKS]]
+
+    def _task(self, figures: TaskFigures, whole: float) -> dict[str, Any]:
+        return {
+            "name": figures.name,
+            "url": self._list("taskrecord", task=figures.name),
+            "ended": in_full(figures.succeeded + figures.failed),
+            "failed": in_full(figures.failed),
+            "has_failed": figures.failed > 0,
+            "seconds": in_short(figures.seconds),
+            "share": round(figures.seconds / whole * 100) if whole else 0,
+            "runs": Spread.of(figures.runs),
+            "waits": Spread.of(figures.waits),
+        }
 
     def _group(self, group: FailureGroup) -> dict[str, Any]:
         error = group.error

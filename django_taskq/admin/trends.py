@@ -22,6 +22,36 @@ _LONG = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """Durations in seconds that ``half`` of many do not exceed, and 95 of 100; None where there are none."""
+
+    half: float | None
+    most: float | None
+
+    @classmethod
+    def of(cls, histogram: Histogram) -> Spread:
+        """What a histogram says."""
+        return cls(half=histogram.quantile(0.5), most=histogram.quantile(0.95))
+
+    @property
+    def half_text(self) -> str:
+        """For people."""
+        return "–" if self.half is None else in_short(self.half)
+
+    @property
+    def most_text(self) -> str:
+        """For people."""
+        return "–" if self.most is None else in_short(self.most)
+
+    @property
+    def words(self) -> str:
+        """Both."""
+        if self.half is None:
+            return "–"
+        return _("half within %(half)s, 95 of 100 within %(most)s") % {"half": self.half_text, "most": self.most_text}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Trends:
     """``rows``: of the table, oldest first. ``first``, ``middle``: what the axis of time says besides "now"."""
 
@@ -34,78 +64,67 @@ class Trends:
 def draw(buckets: Sequence[Bucket]) -> Trends:
     """Of one bucket or more."""
     moments = [_moment(bucket) for bucket in buckets]
-    charts = [_throughput(buckets, moments), _durations(_("Wait"), "wait", buckets, moments)]
-    charts.append(_durations(_("Run time"), "run", buckets, moments))
+    waits = [Spread.of(bucket.waits) for bucket in buckets]
+    runs = [Spread.of(bucket.runs) for bucket in buckets]
+    whole = buckets[0]
+    charts = [
+        _throughput(buckets, moments),
+        _durations(_("Wait"), "wait", moments, waits, sum((one.waits for one in buckets[1:]), whole.waits)),
+        _durations(_("Run time"), "run", moments, runs, sum((one.runs for one in buckets[1:]), whole.runs)),
+    ]
     rows = format_html_join(
         "",
         '<tr><th scope="row">{}</th><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>',
         (
             (
                 moment,
-                in_full(bucket.succeeded),
-                in_full(bucket.retried),
-                in_full(bucket.failed),
-                *(show_quantile(one, part) for one in (bucket.waits, bucket.runs) for part in (0.5, 0.95)),
+                *(in_full(count) for count in (one.succeeded, one.retried, one.failed)),
+                *(wait.half_text, wait.most_text, run.half_text, run.most_text),
             )
-            for moment, bucket in zip(moments, buckets, strict=True)
-            if bucket.succeeded or bucket.retried or bucket.failed or bucket.runs.count
+            for moment, one, wait, run in zip(moments, buckets, waits, runs, strict=True)
+            if one.succeeded or one.retried or one.failed
         ),
     )
-    return Trends(charts=charts, rows=rows, first=_tick(buckets[0]), middle=_tick(buckets[len(buckets) // 2]))
-
-
-def show_quantile(histogram: Histogram, part: float) -> str:
-    """A duration that this part of them does not exceed."""
-    seconds = histogram.quantile(part)
-    return "–" if seconds is None else in_short(seconds)
+    return Trends(charts=charts, rows=rows, first=_tick(whole), middle=_tick(buckets[len(buckets) // 2]))
 
 
 def _throughput(buckets: Sequence[Bucket], moments: Sequence[str]) -> Chart:
     def rates(name: str) -> list[float | None]:
         return [getattr(bucket, name) / bucket.seconds * 60 for bucket in buckets]
 
-    sums = {name: sum(getattr(bucket, name) for bucket in buckets) for name in ("succeeded", "failed", "retried")}
-    words = _("%(succeeded)s succeeded, %(retried)s retried, %(failed)s failed")
-    hints = [
-        f"{moment}: {words}"
-        % {"succeeded": in_full(one.succeeded), "retried": in_full(one.retried), "failed": in_full(one.failed)}
-        for moment, one in zip(moments, buckets, strict=True)
-    ]
-    series = [
-        Series(label=_("succeeded"), look="successful", values=rates("succeeded")),
-        Series(label=_("retried"), look="retry", values=rates("retried")),
-        Series(label=_("failed"), look="failed", values=rates("failed")),
-    ]
-    title, summary = _("Throughput"), words % {name: in_full(count) for name, count in sums.items()}
+    def words(of: Sequence[Bucket]) -> str:
+        return _("%(succeeded)s succeeded, %(retried)s retried, %(failed)s failed") % {
+            name: in_full(sum(getattr(one, name) for one in of)) for name in ("succeeded", "retried", "failed")
+        }
+
     return draw_bars(
         Plan(
-            title=title,
-            summary=summary,
-            series=series,
-            hints=hints,
+            title=_("Throughput"),
+            summary=words(buckets),
+            series=[
+                Series(label=_("succeeded"), look="successful", values=rates("succeeded")),
+                Series(label=_("retried"), look="retry", values=rates("retried")),
+                Series(label=_("failed"), look="failed", values=rates("failed")),
+            ],
+            hints=[f"{moment}: {words([one])}" for moment, one in zip(moments, buckets, strict=True)],
             label=lambda rate: _("%s / min") % per_minute(rate),
         )
     )
 
 
-def _durations(title: str, kind: str, buckets: Sequence[Bucket], moments: Sequence[str]) -> Chart:
-    histograms = [bucket.waits if kind == "wait" else bucket.runs for bucket in buckets]
-    together = sum(histograms[1:], histograms[0])
-    words = _("half within %(half)s, 95 of 100 within %(most)s")
-    hints = [
-        f"{moment}: {words % _pair(one)}" if one.count else f"{moment}: –"
-        for moment, one in zip(moments, histograms, strict=True)
-    ]
-    series = [
-        Series(label="p95", look=f"{kind}-most", values=[one.quantile(0.95) for one in histograms]),
-        Series(label="p50", look=f"{kind}-half", values=[one.quantile(0.5) for one in histograms]),
-    ]
-    summary = words % _pair(together) if together.count else _("nothing is known yet")
-    return draw_lines(Plan(title=title, summary=summary, series=series, hints=hints, label=in_short))
-
-
-def _pair(histogram: Histogram) -> dict[str, str]:
-    return {"half": show_quantile(histogram, 0.5), "most": show_quantile(histogram, 0.95)}
+def _durations(title: str, look: str, moments: Sequence[str], spreads: Sequence[Spread], whole: Histogram) -> Chart:
+    return draw_lines(
+        Plan(
+            title=title,
+            summary=Spread.of(whole).words,
+            series=[
+                Series(label="p95", look=f"{look}-most", values=[one.most for one in spreads]),
+                Series(label="p50", look=f"{look}-half", values=[one.half for one in spreads]),
+            ],
+            hints=[f"{moment}: {one.words}" for moment, one in zip(moments, spreads, strict=True)],
+            label=in_short,
+        )
+    )
 
 
 def _local(bucket: Bucket) -> datetime:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import html
 import json
+import os
 import re
+import subprocess
+import sys
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -306,6 +310,31 @@ def test_another_site_leads_to_its_own_pages(browser: Client) -> None:
     for link in links:
         assert link.startswith("/operations/django_taskq/"), link
         assert browser.get(html.unescape(link)).status_code == 200, link
+
+
+def test_a_class_of_the_projects_own_has_all_pages(tmp_path: Path) -> None:
+    (tmp_path / "own_admin.py").write_text(
+        "from django.contrib.admin import AdminSite\n"
+        "from django.contrib.admin.apps import AdminConfig\n"
+        "class Site(AdminSite):\n    pass\n"
+        "class Config(AdminConfig):\n    default_site = 'own_admin.Site'\n"
+    )
+    (tmp_path / "own_settings.py").write_text(
+        "from tests.settings import *\n"
+        "INSTALLED_APPS = [name.replace('django.contrib.admin', 'own_admin.Config') for name in INSTALLED_APPS]\n"
+    )
+    program = (
+        "import django; django.setup()\n"
+        "from django.contrib import admin\n"
+        "from django.urls import reverse\n"
+        "print(type(admin.site._wrapped).__name__, reverse('admin:django_taskq_dashboardrecord_changelist'))"
+    )
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "own_settings", "PYTHONPATH": path}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, check=True, text=True, timeout=60
+    )
+    assert done.stdout.split() == ["Site", HERE]
 
 
 def test_a_site_with_the_dashboard_alone_has_no_links(rf: RequestFactory) -> None:
