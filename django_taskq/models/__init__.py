@@ -6,6 +6,7 @@ from .failure import FailureRecord
 from .fields import InstantField, StateIndex
 from .keeper import KeeperRecord
 from .schedule import ScheduleRecord, TickRecord
+from .statistics import StatisticsRecord
 from .task import TaskQuerySet, TaskRecord
 from .worker import WorkerRecord
 
@@ -18,6 +19,7 @@ __all__ = [
     "PauseRecord",
     "ScheduleRecord",
     "StateIndex",
+    "StatisticsRecord",
     "TaskQuerySet",
     "TaskRecord",
     "TickRecord",

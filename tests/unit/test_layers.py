@@ -42,6 +42,7 @@ LAYERS: dict[str, int] = {
             "control",
             "finding",
             "overview",
+            "statistics",
             "selection",
             "sight",
             "standing",
