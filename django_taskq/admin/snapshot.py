@@ -10,7 +10,7 @@ from ..aliases import backends_on
 from ..finding.groups import FailureGroup, newest_failures
 from ..overview import Overview, WorkerState
 from ..standing import Due, standing
-from ..statistics import Bucket, QueueFigures, TaskFigures, by_queue, by_task, history
+from ..statistics import Bucket, QueueFigures, TaskFigures, report
 
 _DAY = 86400.0
 #: seconds over which the rates of queues are taken
@@ -70,9 +70,7 @@ class Snapshot:
 
 def take(using: str, span: Span, *, sees_tasks: bool, sees_schedules: bool, sees_workers: bool) -> Snapshot:
     """How a database stands. Raises its errors."""
-    buckets = history(using, seconds=span.seconds, buckets=span.buckets)
-    day = buckets if span.seconds == _DAY else history(using, seconds=_DAY, buckets=1)
-    rates = by_queue(using, seconds=RECENT)
+    figures = report(using, seconds=span.seconds, buckets=span.buckets, lately=RECENT)
     stands = standing(
         using, backends_on(using), schedules=_SCHEDULES if sees_schedules else 0, kinds=_KINDS if sees_tasks else 0
     )
@@ -80,11 +78,11 @@ def take(using: str, span: Span, *, sees_tasks: bool, sees_schedules: bool, sees
         now=stands.now,
         overview=stands.overview,
         has_tasks=stands.has_tasks,
-        history=buckets,
-        tasks=by_task(using, seconds=span.seconds),
-        rates=rates,
-        succeeded=sum(bucket.succeeded for bucket in day),
-        failed=sum(bucket.failed for bucket in day),
+        history=figures.history,
+        tasks=figures.tasks,
+        rates=figures.queues,
+        succeeded=figures.day.succeeded,
+        failed=figures.day.failed,
         workers=stands.overview.workers if sees_workers else None,
         current=stands.current,
         groups=newest_failures(using, stands.kinds) if sees_tasks else None,

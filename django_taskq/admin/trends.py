@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -66,11 +66,10 @@ def draw(buckets: Sequence[Bucket]) -> Trends:
     moments = [_moment(bucket) for bucket in buckets]
     waits = [Spread.of(bucket.waits) for bucket in buckets]
     runs = [Spread.of(bucket.runs) for bucket in buckets]
-    whole = buckets[0]
     charts = [
         _throughput(buckets, moments),
-        _durations(_("Wait"), "wait", moments, waits, sum((one.waits for one in buckets[1:]), whole.waits)),
-        _durations(_("Run time"), "run", moments, runs, sum((one.runs for one in buckets[1:]), whole.runs)),
+        _durations(_("Wait"), "wait", moments, waits, _together(one.waits for one in buckets)),
+        _durations(_("Run time"), "run", moments, runs, _together(one.runs for one in buckets)),
     ]
     rows = format_html_join(
         "",
@@ -85,7 +84,7 @@ def draw(buckets: Sequence[Bucket]) -> Trends:
             if one.succeeded or one.retried or one.failed
         ),
     )
-    return Trends(charts=charts, rows=rows, first=_tick(whole), middle=_tick(buckets[len(buckets) // 2]))
+    return Trends(charts=charts, rows=rows, first=_tick(buckets[0]), middle=_tick(buckets[len(buckets) // 2]))
 
 
 def _throughput(buckets: Sequence[Bucket], moments: Sequence[str]) -> Chart:
@@ -125,6 +124,13 @@ def _durations(title: str, look: str, moments: Sequence[str], spreads: Sequence[
             label=in_short,
         )
     )
+
+
+def _together(histograms: Iterable[Histogram]) -> Histogram:
+    whole = Histogram()
+    for one in histograms:
+        whole.add(one)
+    return whole
 
 
 def _local(bucket: Bucket) -> datetime:
