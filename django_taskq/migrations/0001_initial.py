@@ -146,6 +146,20 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name='DashboardRecord',
+            fields=[
+            ],
+            options={
+                'verbose_name': 'dashboard',
+                'verbose_name_plural': 'dashboard',
+                'proxy': True,
+                'default_permissions': (),
+                'indexes': [],
+                'constraints': [],
+            },
+            bases=('django_taskq.taskrecord',),
+        ),
+        migrations.CreateModel(
             name='FailureRecord',
             fields=[
             ],

@@ -1,6 +1,7 @@
 """The rows, and ways to read them. Nothing here writes: that is ``transitions``' alone."""
 
 from .control import OrderRecord, PauseRecord
+from .dashboard import DashboardRecord
 from .failure import FailureRecord
 from .fields import InstantField, StateIndex
 from .keeper import KeeperRecord
@@ -10,6 +11,7 @@ from .task import TaskQuerySet, TaskRecord
 from .worker import WorkerRecord
 
 __all__ = [
+    "DashboardRecord",
     "FailureRecord",
     "InstantField",
     "KeeperRecord",

@@ -47,6 +47,8 @@ LAYERS: dict[str, int] = {
             "statistics",
             "selection",
             "sight",
+            "standing",
+            "statistics",
             "retention",
             "schedule_checks",
             "schedule_control",
