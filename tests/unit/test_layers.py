@@ -45,6 +45,7 @@ LAYERS: dict[str, int] = {
             "selection",
             "sight",
             "retention",
+            "staff_groups",
             "schedule_checks",
             "schedule_control",
             "schedule_tasks",
