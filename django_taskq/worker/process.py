@@ -343,6 +343,7 @@ class WorkerProcess:
             since=self._remote.since.isoformat(),
             quiet=quiet,
             stopping=self._draining or verb == "stop",
+            memory=resident_memory(),
         )
 
     def _carry_out(self, verb: Verb) -> None:

@@ -50,6 +50,7 @@ LAYERS: dict[str, int] = {
             "standing",
             "statistics",
             "retention",
+            "staff_groups",
             "schedule_checks",
             "schedule_control",
             "schedule_tasks",
