@@ -20,8 +20,9 @@ from .. import control
 from ..core import codec
 from ..core.source_lines import hide_literals
 from ..core.states import State
+from ..hiding import is_hidden_name
 from ..models import OrderRecord, TaskRecord
-from ..sight import SPOILT, is_hidden_name, sight_of
+from ..sight import SPOILT, sight_of
 from ..worker.remote import Verb
 from .actions import WorkerActions
 from .permissions import may
