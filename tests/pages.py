@@ -1,4 +1,4 @@
-"""The admin's pages of tasks, and each way to look for something there."""
+"""The admin's pages about tasks, and each way to look for something there."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from django_taskq.models import TaskRecord
 ADMIN = "/admin/django_taskq/"
 TASKS = f"{ADMIN}taskrecord/"
 FAILURES = f"{ADMIN}failurerecord/"
+DASHBOARD = f"{ADMIN}dashboardrecord/"
 
 
 def addresses(rows: int) -> list[tuple[str, dict[str, str]]]:
@@ -40,4 +41,5 @@ def addresses(rows: int) -> list[tuple[str, dict[str, str]]]:
         ),
         (f"{TASKS}{failed.pk}/change/", {}),
         (FAILURES, {}),
+        *((DASHBOARD, {"range": span}) for span in ("1h", "30d")),
     ]

@@ -6,6 +6,11 @@ import os
 import threading
 from uuid import UUID
 
+#: ids for which the kernel is asked for chance at once. Asking lets other threads go first, which may take milliseconds.
+_STOCK = 64
+#: bytes of chance in an id
+_CHANCE = 9
+
 
 class UUID7Generator:
     """Makes ids that never go backwards within a process, also when the clock does.
@@ -22,11 +27,12 @@ class UUID7Generator:
         self._lock = threading.Lock()
         self._millisecond = -1
         self._counter = 0
+        self._stock: list[int] = []
 
     def __call__(self, now: float) -> UUID:
         """A new id for the wall-clock time ``now`` (seconds since the epoch)."""
         millisecond = int(now * 1000)
-        tail = int.from_bytes(os.urandom(9), "big")
+        tail = self._chance()
         with self._lock:
             if millisecond > self._millisecond:
                 self._millisecond = millisecond
@@ -42,6 +48,18 @@ class UUID7Generator:
         value |= 0x7 << 76 | (counter >> 30) << 64
         value |= 0b10 << 62 | (counter & 0x3FFF_FFFF) << 32 | tail & 0xFFFF_FFFF
         return UUID(int=value)
+
+    def _chance(self) -> int:
+        """72 random bits that nobody else gets."""
+        try:
+            # No race: a list gives each of its items to one thread.
+            return self._stock.pop()
+        except IndexError:
+            data = os.urandom(_CHANCE * _STOCK)
+            stock = [int.from_bytes(data[start : start + _CHANCE], "big") for start in range(0, len(data), _CHANCE)]
+            tail = stock.pop()
+            self._stock.extend(stock)
+            return tail
 
 
 #: the process-wide generator

@@ -48,6 +48,24 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name='StatisticsRecord',
+            fields=[
+                ('id', models.BigAutoField(primary_key=True, serialize=False, verbose_name='id')),
+                ('period', models.IntegerField(help_text='seconds: a minute, an hour or a day', verbose_name='period')),
+                ('starts', models.BigIntegerField(help_text='seconds since 1970, UTC', verbose_name='start')),
+                ('source', models.CharField(default='', help_text='the process; empty: all', max_length=32, verbose_name='source')),
+                ('totals', models.TextField(default='', help_text='JSON, see core.counts', verbose_name='totals')),
+                ('series', models.TextField(default='', help_text='JSON: by task and queue', verbose_name='series')),
+            ],
+            options={
+                'verbose_name': 'statistics',
+                'verbose_name_plural': 'statistics',
+                'db_table': 'django_taskq_statistics',
+                'default_permissions': (),
+                'constraints': [models.UniqueConstraint(fields=('period', 'starts', 'source'), name='taskq_statistics_once')],
+            },
+        ),
+        migrations.CreateModel(
             name='KeeperRecord',
             fields=[
                 ('name', models.CharField(max_length=32, primary_key=True, serialize=False, verbose_name='name')),
@@ -126,6 +144,20 @@ class Migration(migrations.Migration):
                 'permissions': [('view_payload', 'Can see arguments, results and errors'), ('operate_tasks', 'Can retry, run and cancel tasks'), ('delete_tasks', 'Can delete tasks'), ('control_queues', 'Can pause and resume queues and tasks'), ('control_workers', 'Can drain and stop workers'), ('view_dashboard', 'Can see the dashboard')],
                 'indexes': [django_taskq.models.fields.StateIndex('backend', '-priority', 'id', name='taskq_ready', only_set=False, states=('READY',)), django_taskq.models.fields.StateIndex('backend', 'queue_name', '-priority', 'id', name='taskq_ready_queue', only_set=False, states=('READY',)), django_taskq.models.fields.StateIndex('run_after', name='taskq_scheduled', only_set=False, states=('SCHEDULED',)), django_taskq.models.fields.StateIndex('worker_id', name='taskq_running', only_set=False, states=('RUNNING',)), django_taskq.models.fields.StateIndex('finished_at', name='taskq_finished', only_set=False, states=('CANCELLED', 'EXPIRED', 'FAILED', 'SUCCESSFUL')), django_taskq.models.fields.StateIndex('name', 'id', name='taskq_name', only_set=False, states=('CANCELLED', 'EXPIRED', 'FAILED', 'SCHEDULED', 'SUCCESSFUL', 'WAITING'), unset_elsewhere=True), django_taskq.models.fields.StateIndex('fingerprint', 'id', name='taskq_unsuccessful', only_set=False, states=('CANCELLED', 'EXPIRED', 'FAILED'), unset_elsewhere=True), django_taskq.models.fields.StateIndex('expires_at', name='taskq_expires', only_set=True, states=('READY', 'SCHEDULED', 'WAITING')), django_taskq.models.fields.StateIndex('published_at', 'id', name='taskq_outbox', only_set=True, states=('READY',), unset_elsewhere=True)],
             },
+        ),
+        migrations.CreateModel(
+            name='DashboardRecord',
+            fields=[
+            ],
+            options={
+                'verbose_name': 'dashboard',
+                'verbose_name_plural': 'dashboard',
+                'proxy': True,
+                'default_permissions': (),
+                'indexes': [],
+                'constraints': [],
+            },
+            bases=('django_taskq.taskrecord',),
         ),
         migrations.CreateModel(
             name='FailureRecord',

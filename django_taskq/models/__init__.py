@@ -1,14 +1,17 @@
 """The rows, and ways to read them. Nothing here writes: that is ``transitions``' alone."""
 
 from .control import OrderRecord, PauseRecord
+from .dashboard import DashboardRecord
 from .failure import FailureRecord
 from .fields import InstantField, StateIndex
 from .keeper import KeeperRecord
 from .schedule import ScheduleRecord, TickRecord
+from .statistics import StatisticsRecord
 from .task import TaskQuerySet, TaskRecord
 from .worker import WorkerRecord
 
 __all__ = [
+    "DashboardRecord",
     "FailureRecord",
     "InstantField",
     "KeeperRecord",
@@ -16,6 +19,7 @@ __all__ = [
     "PauseRecord",
     "ScheduleRecord",
     "StateIndex",
+    "StatisticsRecord",
     "TaskQuerySet",
     "TaskRecord",
     "TickRecord",
