@@ -65,7 +65,7 @@ $(VENV)/.demo: pyproject.toml | $(VENV)/.pip
 	@touch $@
 
 $(VENV)/.test: pyproject.toml | packages
-	$(PIP) --editable '.[postgres,mysql,redis,cron,solar,rich,process]' --group test --group celery --group nox --group stores --group web --group beat --group browser
+	$(PIP) --editable '.[postgres,mysql,redis,cron,solar,rich,process]' --group test --group celery --group nox --group stores --group web --group beat --group browser --group themes
 	$(BIN)/python -m tests.servers.emulators install
 	@touch $@
 

@@ -24,7 +24,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic only
     class Media:
         """For lists and pages."""
 
-        css: ClassVar = {"all": ["django_taskq/admin.css"]}
+        css: ClassVar = {"all": ["django_taskq/admin.css", "django_taskq/themes.css"]}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Rows of the first database that holds any of ours."""
