@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
+from hashlib import sha256
 from uuid import UUID
+
+#: the bits of an id after its variant
+_TAIL = (1 << 62) - 1
 
 
 class UUID7Generator:
@@ -42,6 +46,22 @@ class UUID7Generator:
         value |= 0x7 << 76 | (counter >> 30) << 64
         value |= 0b10 << 62 | (counter & 0x3FFF_FFFF) << 32 | tail & 0xFFFF_FFFF
         return UUID(int=value)
+
+
+def derived(seed: UUID, source: UUID) -> UUID:
+    """An id of the time that ``seed`` has, always the same for the same two."""
+    tail = int.from_bytes(sha256(seed.bytes + source.bytes).digest()[:8], "big") & _TAIL
+    return UUID(int=seed.int & ~_TAIL | tail)
+
+
+def upper_bound(now: float) -> UUID:
+    """The greatest id that can be made at the wall-clock time ``now``."""
+    return UUID(int=(int(now * 1000) & 0xFFFF_FFFF_FFFF) << 80 | (1 << 80) - 1)
+
+
+def millisecond_of(task_id: UUID) -> int:
+    """When an id was made, in milliseconds since the epoch."""
+    return task_id.int >> 80
 
 
 #: the process-wide generator
