@@ -251,13 +251,13 @@ def test_a_duplicate_has_other_arguments_and_is_there_once() -> None:
     assert response.redirect_chain == [(f"{TASKS}{record.pk}/duplicate/", 302)]
     seed = seed_of(response)
     assert "&quot;ann&quot;" in response.content.decode()
-    data = {"args": '["bob"]', "kwargs": '{"password": "x"}', "queue": "slow", "priority": "5", "seed": seed}
+    data = {"args": '["bob"]', "kwargs": '{"password": "x"}', "queue": "default", "priority": "5", "seed": seed}
     url = f"{TASKS}{record.pk}/duplicate/"
     response = browser.post(url, data, follow=True)
     assert "This task was enqueued." in response.content.decode()
     [copy] = TaskRecord.objects.exclude(pk=record.pk)
     assert response.redirect_chain == [(f"{TASKS}{copy.pk}/change/", 302)]
-    assert (copy.name, copy.state, copy.queue_name, copy.priority) == (record.name, "READY", "slow", 5)
+    assert (copy.name, copy.state, copy.queue_name, copy.priority) == (record.name, "READY", "default", 5)
     assert (copy.arguments, copy.metadata, copy.attempt) == ('[["bob"],{"password":"x"}]', '{"a":1}', 0)
     # The same page sent twice.
     response = browser.post(url, data, follow=True)
@@ -307,8 +307,9 @@ def test_who_may_not_see_arguments_copies_them_unseen() -> None:
         ({"kwargs": "[]"}, "This is not a JSON object."),
         ({"args": "[1, 2, 3]"}, "too many positional arguments"),
         ({"kwargs": '{"nobody": 1}'}, "unexpected keyword argument"),
-        ({"args": '["\\u0000"]'}, "NUL"),
+        ({"args": '["\\u0000"]'}, "This is not a JSON list."),
         ({"queue": ""}, "This field is required."),
+        ({"queue": "nowhere"}, "is not valid for backend"),
         ({"priority": "1000"}, "less than or equal to 100"),
         ({"seed": "0"}, "This page is too old"),
     ],
@@ -317,8 +318,9 @@ def test_a_duplicate_that_cannot_run_is_refused(changes: dict[str, str], problem
     [record] = make_tasks(name=f"{__name__}.login", arguments='[["ann"],{}]')
     browser = browser_of("operate_tasks", "view_payload")
     url = f"{TASKS}{record.pk}/duplicate/"
-    data = {"args": '["bob"]', "kwargs": "{}", "queue": "slow", "priority": "5", "seed": seed_of(browser.get(url))}
-    assert problem in browser.post(url, {**data, **changes}).content.decode()
+    data = {"args": '["bob"]', "kwargs": "{}", "queue": "default", "priority": "5", "seed": seed_of(browser.get(url))}
+    text = browser.post(url, {**data, **changes}).content.decode()
+    assert problem in text
     assert TaskRecord.objects.count() == 1
     assert not LogEntry.objects.exists()
 
@@ -327,7 +329,7 @@ def test_a_task_that_nobody_knows_is_not_duplicated() -> None:
     rows = make_tasks(2, name="shop.gone")
     browser = browser_of("operate_tasks", "view_payload")
     url = f"{TASKS}{rows[0].pk}/duplicate/"
-    data = {"args": "", "kwargs": "", "queue": "slow", "priority": "5", "seed": seed_of(browser.get(url))}
+    data = {"args": "", "kwargs": "", "queue": "default", "priority": "5", "seed": seed_of(browser.get(url))}
     assert "No task is named" in browser.post(url, data).content.decode()
     seed = seed_of(act(browser, "duplicate_tasks", *rows))
     assert "No task is named" in act(browser, "duplicate_tasks", *rows, post="yes", seed=seed).content.decode()
@@ -353,7 +355,7 @@ def test_a_duplicate_takes_a_token_and_a_post() -> None:
     [record] = make_tasks()
     browser = browser_of("operate_tasks", enforce_csrf_checks=True)
     url = f"{TASKS}{record.pk}/duplicate/"
-    data = {"queue": "slow", "priority": "5", "seed": seed_of(browser.get(url))}
+    data = {"queue": "default", "priority": "5", "seed": seed_of(browser.get(url))}
     assert browser.post(url, data).status_code == 403
     browser.get(url, data)
     assert TaskRecord.objects.count() == 1
