@@ -4,6 +4,7 @@ from .control import OrderRecord, PauseRecord
 from .failure import FailureRecord
 from .fields import InstantField, StateIndex
 from .keeper import KeeperRecord
+from .operation import OperationRecord
 from .schedule import ScheduleRecord, TickRecord
 from .task import TaskQuerySet, TaskRecord
 from .worker import WorkerRecord
@@ -12,6 +13,7 @@ __all__ = [
     "FailureRecord",
     "InstantField",
     "KeeperRecord",
+    "OperationRecord",
     "OrderRecord",
     "PauseRecord",
     "ScheduleRecord",
