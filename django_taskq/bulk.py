@@ -13,7 +13,7 @@ from dataclasses import asdict
 from typing import Any
 from uuid import UUID
 
-from django.db import Error, connections, transaction
+from django.db import transaction
 from django.utils.translation import gettext as _
 
 from .announcements import announce_cancelled
@@ -21,7 +21,7 @@ from .changes import Change, to_cancel, to_delete, to_discard, to_requeue, to_re
 from .core import codec
 from .core.ids import upper_bound
 from .core.states import State
-from .database import is_conflict, retry_conflicts
+from .database import CONNECTION_ERRORS, retry_conflicts
 from .finding.content import content_has
 from .finding.search import Search
 from .models import OperationRecord, TaskQuerySet, TaskRecord
@@ -114,13 +114,13 @@ def carry_on(using: str, operation_id: int) -> bool:
 def carry_on_or_fail(using: str, operation_id: int) -> bool:
     """The same; an operation that cannot go on is FAILED, so that it does not stand in the way of others.
 
-    Raises the database's errors that are about the connection, or about another transaction.
+    Raises the database's errors that say nothing of the operation: it is gone, or busy.
     """
     try:
         return carry_on(using, operation_id)
+    except CONNECTION_ERRORS:
+        raise
     except Exception as error:
-        if isinstance(error, Error) and (is_conflict(error) or not connections[using].is_usable()):
-            raise
         logger.exception("Operation %s cannot go on.", operation_id, extra={"action": "operation_failed"})
         operations.fail(using, operation_id, codec.clean(f"{type(error).__name__}: {error}")[:1_000])
         return False

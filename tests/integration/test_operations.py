@@ -11,10 +11,10 @@ from unittest.mock import patch
 from uuid import uuid4
 
 import pytest
-from django.db import OperationalError, connection, connections, transaction
+from django.db import InterfaceError, OperationalError, connection, connections, transaction
 
 from django_taskq import bulk, task
-from django_taskq.bulk import CannotAsk, abort, ask, carry_on, carry_on_or_fail, work_off
+from django_taskq.bulk import CannotAsk, abort, ask, carry_on, work_off
 from django_taskq.core.ids import millisecond_of
 from django_taskq.core.states import State
 from django_taskq.exceptions import OptionError
@@ -266,21 +266,30 @@ def test_one_that_cannot_go_on_fails_and_lets_others_pass() -> None:
     assert now(good).state == "DONE"
 
 
-def test_a_lost_connection_fails_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_that_is_gone_or_busy_fails_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     make_tasks(3, state=State.FAILED)
     operation = asked("retry")
+    duty = Operations(USING, is_hinted=True)
 
-    def lose(*args: Any) -> None:
+    def busy(*args: Any) -> None:
+        raise OperationalError("database is locked")
+
+    def gone(*args: Any) -> None:
         connection.close()
-        raise OperationalError("gone")
+        raise InterfaceError("gone")
 
     with monkeypatch.context() as patched:
-        patched.setattr(bulk, "_slice", lose)
-        patched.setattr(type(connection), "is_usable", lambda self: False)
-        with pytest.raises(OperationalError):
-            carry_on_or_fail(USING, operation.pk)
+        patched.setattr(bulk, "_slice", busy)
+        assert 0.0 < duty(time.monotonic()) < 15.0
+        assert "has to wait" in caplog.text
+        patched.setattr(bulk, "_slice", gone)
+        with pytest.raises(InterfaceError):
+            duty(time.monotonic())
+    connection.close()
     assert now(operation).state == "WAITING"
-    assert work_off(USING) is False
+    assert duty(time.monotonic()) == 15.0
     assert now(operation).changed == 3
 
 
