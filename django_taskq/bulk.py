@@ -55,8 +55,7 @@ def ask(
 
     ``token``: of who asks; the same one twice is one operation. Raises ``CannotAsk``, ``OptionError``.
     """
-    change = _VERBS[verb](using, **(parameters or {}))
-    check(verb, search, change)
+    check(search, change_of(using, verb, parameters))
     rows = _meant(using, search).order_by("pk").values_list("pk", flat=True)
     until = upper_bound(time.time())
     operation = OperationRecord(
@@ -74,7 +73,12 @@ def ask(
     return operation, is_new
 
 
-def check(verb: str, search: Search, change: Change) -> None:
+def change_of(using: str, verb: str, parameters: Mapping[str, Any] | None = None) -> Change:
+    """What an operation does. Raises ``OptionError``."""
+    return _VERBS[verb](using, **(parameters or {}))
+
+
+def check(search: Search, change: Change) -> None:
     """Raises ``CannotAsk``."""
     if search.arguments:
         raise CannotAsk(
@@ -148,7 +152,7 @@ def abort(using: str, operation_id: int) -> bool:
 
 def _slice(using: str, held: OperationRecord) -> OperationRecord:
     search = search_of(held)
-    change = _VERBS[held.verb](using, **(codec.decode_as(held.parameters, dict) or {}))
+    change = change_of(using, held.verb, codec.decode_as(held.parameters, dict))
     batch, after, is_last = _batch(using, held, search, change)
     found, changed = change.carry_out(batch) if batch else (Counter[str](), 0)
     counts = Counter(held.reasons) + found

@@ -11,8 +11,10 @@ from typing import Any
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
@@ -22,7 +24,7 @@ from .. import control
 from ..core.states import State
 from ..selection import Selection
 from ..worker.remote import Verb as Order
-from . import duplicates
+from . import duplicates, operations
 from .asking import ask, counts_in_words, form_of, is_sent
 from .permissions import may
 from .readonly import ReadOnlyAdmin
@@ -117,6 +119,12 @@ class TaskActions(ReadOnlyAdmin):
             *super().get_urls(),
         ]
 
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """The list; by POST, something is done to those that are chosen, or to all that match."""
+        if request.method == "POST" and request.POST.get("taskq_all"):
+            return self._act_on_all(request)
+        return super().changelist_view(request, extra_context)
+
     def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> HttpResponse:
         """With what can be done in the state the task is in."""
         record, allowed = context.get("original"), self.get_actions(request)
@@ -147,6 +155,32 @@ class TaskActions(ReadOnlyAdmin):
         text = f"{verb.label}: {told(report.counts) or _('nothing to do')}."
         messages.add_message(request, messages.SUCCESS if report.changed else messages.WARNING, capfirst(text))
         return None
+
+    def _act_on_all(self, request: HttpRequest) -> HttpResponse:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        here = HttpResponseRedirect(request.get_full_path())
+        named = request.POST.getlist("action")
+        index = request.POST.get("index", "0")
+        action = named[int(index)] if index.isdecimal() and int(index) < len(named) else ""
+        if action == "duplicate_tasks":
+            messages.error(request, _("To duplicate tasks, choose them."))
+            return here
+        verb = next((one for one in VERBS.values() if one.action == action), None)
+        if verb is None:
+            messages.warning(request, _("No action selected."))
+            return here
+        if not may(request, verb.permission):
+            raise PermissionDenied
+        try:
+            listed: Any = self.get_changelist_instance(request)
+        except IncorrectLookupParameters:
+            return HttpResponseRedirect(request.path)
+        # What is no search was said to be none.
+        search = listed.search
+        if search is None or (search.reads_content and not may(request, "view_payload")):
+            return here
+        return operations.ask_for_all(self, request, verb, search) or here
 
     def _chosen(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[Any]:
         """The rows that are meant; says so where they are not all that were asked for, or none."""
