@@ -92,7 +92,11 @@ def check(search: Search, change: Change) -> None:
 
 def search_of(operation: OperationRecord) -> Search:
     """What an operation is about. Raises ``TypeError``, ``ValueError`` for a row that is spoilt."""
-    return Search(**codec.decode_as(operation.search, dict) or {})
+    said = codec.decode_as(operation.search, dict)
+    if said is None:
+        # Not that of all tasks.
+        raise ValueError("what the operation is about cannot be read")
+    return Search(**said)
 
 
 def carry_on(using: str, operation_id: int) -> bool:

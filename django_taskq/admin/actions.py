@@ -149,7 +149,7 @@ class TaskActions(ReadOnlyAdmin):
                 form=form,
                 is_destructive=verb in {DISCARD, REMOVE},
             )
-        _log(request, rows, str(verb.label))
+        log_asked(request, rows, str(verb.label))
         given = {} if form is None else form.given
         report = _WORK[verb.name](queryset.db, Selection(ids=tuple(str(row.pk) for row in rows)), **given)
         text = f"{verb.label}: {told(report.counts) or _('nothing to do')}."
@@ -222,11 +222,12 @@ class WorkerActions(ReadOnlyAdmin):
 
 def _order(request: HttpRequest, queryset: QuerySet[Any], label: str, verb: Order) -> None:
     rows = list(queryset)
-    _log(request, rows, label)
+    log_asked(request, rows, label)
     orders = control.order(queryset.db, verb, [row.pk for row in rows])
     text = ngettext("%(count)s process is asked to.", "%(count)s processes are asked to.", len(orders))
     messages.success(request, f"{label}: {text % {'count': len(orders)}}")
 
 
-def _log(request: HttpRequest, rows: Iterable[Any], label: str) -> None:
+def log_asked(request: HttpRequest, rows: Iterable[Any], label: str) -> None:
+    """Write down what is asked for, before it is done."""
     LogEntry.objects.log_actions(request.user.pk, rows, CHANGE, change_message=_("Asked for: %s") % label)  # type: ignore[arg-type]  # any iterable of rows

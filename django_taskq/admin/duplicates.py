@@ -227,7 +227,7 @@ def _enqueue_one(model_admin: Any, request: HttpRequest, record: TaskRecord, for
 def _log(request: HttpRequest, rows: Sequence[Any]) -> None:
     LogEntry.objects.log_actions(
         request.user.pk,  # type: ignore[arg-type]  # somebody is signed in
-        rows,  # type: ignore[arg-type]  # any sequence of rows
+        rows,
         CHANGE,
         change_message=_("Asked for: %s") % _("Duplicate"),
     )

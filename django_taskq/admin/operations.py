@@ -50,11 +50,6 @@ class OperationRecordAdmin(ReadOnlyAdmin):
     list_per_page = 50
     actions = None
 
-    class Media:
-        """Besides what all have."""
-
-        js = ("django_taskq/progress.js",)
-
     def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         """Who may act on tasks may see what became of it."""
         may_act = any(may(request, codename) for codename in {verb.permission for verb in VERBS.values()})

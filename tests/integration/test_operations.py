@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from unittest.mock import patch
@@ -99,15 +98,13 @@ def test_everything_that_is_meant_is_done_once(
 
 
 def test_only_what_is_searched_for_is_meant() -> None:
-    rows = [
-        make_tasks(1, state=State.FAILED, **fields)[0]
-        for fields in (
-            {"name": "shop.Mail.send"},
-            {"name": "shop.mail.send"},
-            {"name": "shop.Mail.drop", "queue_name": "slow"},
-            {"name": "shop.Mail.other", "fingerprint": "aa"},
-        )
-    ]
+    meant: tuple[dict[str, Any], ...] = (
+        {"name": "shop.Mail.send"},
+        {"name": "shop.mail.send"},
+        {"name": "shop.Mail.drop", "queue_name": "slow"},
+        {"name": "shop.Mail.other", "fingerprint": "aa"},
+    )
+    rows = [make_tasks(1, state=State.FAILED, **fields)[0] for fields in meant]
     asked("retry", Search(prefix="shop.Mail", queue="default"))
     work_off(USING)
     assert [TaskRecord.objects.get(pk=row.pk).state for row in rows] == ["READY", "FAILED", "FAILED", "READY"]
@@ -197,7 +194,7 @@ class Crash(Exception):
 
 
 @pytest.fixture(params=["before the change", "after the change", "after the cursor"])
-def crash(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+def crash(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Let the third slice crash at one of its statements; the list counts slices."""
     slices: list[int] = []
     advance, hold = operations.advance, operations.hold
@@ -255,15 +252,16 @@ def test_aborted_in_the_middle_it_ends_there() -> None:
     assert now(waiting).seen == 0
 
 
-def test_one_that_cannot_go_on_fails_and_lets_others_pass() -> None:
+@pytest.mark.parametrize("search", ['{"nobody": 1}', "[1", "[]", '"x"', "null"])
+def test_one_that_cannot_go_on_fails_and_lets_others_pass(search: str) -> None:
     make_tasks(3, state=State.FAILED)
-    bad, good = asked("retry"), asked("retry")
-    OperationRecord.objects.filter(pk=bad.pk).update(search='{"nobody": 1}')
+    bad, good = asked("discard"), asked("retry")
+    OperationRecord.objects.filter(pk=bad.pk).update(search=search)
     assert work_off(USING) is False
     failed = now(bad)
     assert (failed.state, failed.finished_at is not None) == ("FAILED", True)
-    assert "nobody" in failed.error
-    assert now(good).state == "DONE"
+    assert failed.error
+    assert (now(good).state, now(good).changed) == ("DONE", 3)
 
 
 def test_a_database_that_is_gone_or_busy_fails_nothing(

@@ -1,4 +1,4 @@
-/* An operation's page looks again by itself until the operation is over. */
+/* An operation's page looks again by itself until the operation is over; loaded with "defer". */
 "use strict";
 {
     const PAUSE = 1000;
@@ -27,9 +27,7 @@
         window.setTimeout(look, PAUSE);
     }
 
-    document.addEventListener("DOMContentLoaded", () => {
-        if (isMoving(shown())) {
-            window.setTimeout(look, PAUSE);
-        }
-    });
+    if (isMoving(shown())) {
+        window.setTimeout(look, PAUSE);
+    }
 }
