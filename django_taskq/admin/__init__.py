@@ -1,4 +1,4 @@
-"""The admin: tasks, failures and workers to look at and to act on, schedules to change.
+"""The admin: tasks, failures, operations and workers to look at and to act on, schedules to change.
 
 Imported by Django's ``autodiscover`` alone, so only where ``django.contrib.admin`` is installed.
 Classes here translate; what a page costs must not grow with the number of rows.
@@ -7,10 +7,19 @@ Classes here translate; what a page costs must not grow with the number of rows.
 from django.contrib.admin import AdminSite, ModelAdmin
 from django.db.models import Model
 
-from ..models import DashboardRecord, FailureRecord, PauseRecord, ScheduleRecord, TaskRecord, WorkerRecord
+from ..models import (
+    DashboardRecord,
+    FailureRecord,
+    OperationRecord,
+    PauseRecord,
+    ScheduleRecord,
+    TaskRecord,
+    WorkerRecord,
+)
 from .control import PauseRecordAdmin
 from .dashboard import DashboardAdmin
 from .failures import FailureAdmin
+from .operations import OperationRecordAdmin
 from .schedules import ScheduleRecordAdmin
 from .tasks import TaskRecordAdmin
 from .workers import WorkerRecordAdmin
@@ -18,6 +27,7 @@ from .workers import WorkerRecordAdmin
 __all__ = [
     "DashboardAdmin",
     "FailureAdmin",
+    "OperationRecordAdmin",
     "PauseRecordAdmin",
     "ScheduleRecordAdmin",
     "TaskRecordAdmin",
@@ -29,6 +39,7 @@ __all__ = [
 _PAGES: dict[type[Model], type[ModelAdmin]] = {  # type: ignore[type-arg]  # generic only in the stubs
     DashboardRecord: DashboardAdmin,
     FailureRecord: FailureAdmin,
+    OperationRecord: OperationRecordAdmin,
     PauseRecord: PauseRecordAdmin,
     ScheduleRecord: ScheduleRecordAdmin,
     TaskRecord: TaskRecordAdmin,

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
+from hashlib import sha256
 from uuid import UUID
 
 #: ids for which the kernel is asked for chance at once. Asking lets other threads go first, which may take milliseconds.
 _STOCK = 64
 #: bytes of chance in an id
 _CHANCE = 9
+#: the bits of an id after its variant
+_TAIL = (1 << 62) - 1
 
 
 class UUID7Generator:
@@ -60,6 +63,22 @@ class UUID7Generator:
             tail = stock.pop()
             self._stock.extend(stock)
             return tail
+
+
+def derived(seed: UUID, source: UUID) -> UUID:
+    """An id of the time that ``seed`` has, always the same for the same two."""
+    tail = int.from_bytes(sha256(seed.bytes + source.bytes).digest()[:8], "big") & _TAIL
+    return UUID(int=seed.int & ~_TAIL | tail)
+
+
+def upper_bound(now: float) -> UUID:
+    """The greatest id that can be made at the wall-clock time ``now``."""
+    return UUID(int=(int(now * 1000) & 0xFFFF_FFFF_FFFF) << 80 | (1 << 80) - 1)
+
+
+def millisecond_of(task_id: UUID) -> int:
+    """When an id was made, in milliseconds since the epoch."""
+    return task_id.int >> 80
 
 
 #: the process-wide generator

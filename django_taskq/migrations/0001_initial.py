@@ -31,6 +31,33 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name='OperationRecord',
+            fields=[
+                ('id', models.BigAutoField(primary_key=True, serialize=False, verbose_name='id')),
+                ('token', models.CharField(help_text='of the page that asked: it asks once', max_length=32, unique=True, verbose_name='token')),
+                ('verb', models.CharField(max_length=16, verbose_name='verb')),
+                ('search', models.TextField(default='{}', help_text='JSON object: which tasks', verbose_name='search')),
+                ('parameters', models.TextField(default='{}', help_text='JSON object: queue, priority', verbose_name='parameters')),
+                ('asked_by', models.CharField(blank=True, default='', max_length=150, verbose_name='asked by')),
+                ('asked_at', django_taskq.models.fields.InstantField(verbose_name='asked')),
+                ('state', models.CharField(choices=[('WAITING', 'Waiting'), ('RUNNING', 'Running'), ('DONE', 'Done'), ('ABORTED', 'Aborted'), ('FAILED', 'Failed')], default='WAITING', max_length=8, verbose_name='state')),
+                ('first', models.UUIDField(help_text='no task before this one is looked at', verbose_name='first')),
+                ('until', models.UUIDField(help_text='nor any after this one: it came later', verbose_name='until')),
+                ('after', models.UUIDField(blank=True, help_text='up to here all is done', null=True, verbose_name='after')),
+                ('seen', models.BigIntegerField(default=0, verbose_name='seen')),
+                ('changed', models.BigIntegerField(default=0, verbose_name='changed')),
+                ('counts', models.TextField(default='{}', help_text='JSON object: what became of how many', verbose_name='counts')),
+                ('error', models.TextField(blank=True, default='', verbose_name='error')),
+                ('finished_at', django_taskq.models.fields.InstantField(blank=True, null=True, verbose_name='finished')),
+            ],
+            options={
+                'verbose_name': 'operation',
+                'verbose_name_plural': 'operations',
+                'db_table': 'django_taskq_operation',
+                'default_permissions': ('view',),
+            },
+        ),
+        migrations.CreateModel(
             name='PauseRecord',
             fields=[
                 ('id', models.BigAutoField(primary_key=True, serialize=False, verbose_name='id')),

@@ -5,6 +5,7 @@ from .dashboard import DashboardRecord
 from .failure import FailureRecord
 from .fields import InstantField, StateIndex
 from .keeper import KeeperRecord
+from .operation import OperationRecord
 from .schedule import ScheduleRecord, TickRecord
 from .statistics import StatisticsRecord
 from .task import TaskQuerySet, TaskRecord
@@ -15,6 +16,7 @@ __all__ = [
     "FailureRecord",
     "InstantField",
     "KeeperRecord",
+    "OperationRecord",
     "OrderRecord",
     "PauseRecord",
     "ScheduleRecord",
