@@ -1,13 +1,15 @@
-"""The admin's pages of tasks, and each way to look for something there."""
+"""The admin's pages of tasks and workers, and each way to look for something there."""
 
 from __future__ import annotations
 
 from django_taskq.core.states import State
 from django_taskq.models import TaskRecord
+from tests.factories import make_worker
 
 ADMIN = "/admin/django_taskq/"
 TASKS = f"{ADMIN}taskrecord/"
 FAILURES = f"{ADMIN}failurerecord/"
+WORKERS = f"{ADMIN}workerrecord/"
 
 
 def addresses(rows: int) -> list[tuple[str, dict[str, str]]]:
@@ -40,4 +42,6 @@ def addresses(rows: int) -> list[tuple[str, dict[str, str]]]:
         ),
         (f"{TASKS}{failed.pk}/change/", {}),
         (FAILURES, {}),
+        (WORKERS, {}),
+        (f"{WORKERS}{make_worker().pk}/change/", {}),
     ]
