@@ -1,14 +1,16 @@
-"""The admin's pages about tasks, and each way to look for something there."""
+"""The admin's pages, and each way to look for something there."""
 
 from __future__ import annotations
 
 from django_taskq.core.states import State
 from django_taskq.models import TaskRecord
+from tests.factories import make_worker
 
 ADMIN = "/admin/django_taskq/"
 TASKS = f"{ADMIN}taskrecord/"
 FAILURES = f"{ADMIN}failurerecord/"
 DASHBOARD = f"{ADMIN}dashboardrecord/"
+WORKERS = f"{ADMIN}workerrecord/"
 
 
 def addresses(rows: int) -> list[tuple[str, dict[str, str]]]:
@@ -42,4 +44,6 @@ def addresses(rows: int) -> list[tuple[str, dict[str, str]]]:
         (f"{TASKS}{failed.pk}/change/", {}),
         (FAILURES, {}),
         *((DASHBOARD, {"range": span}) for span in ("1h", "30d")),
+        (WORKERS, {}),
+        (f"{WORKERS}{make_worker().pk}/change/", {}),
     ]

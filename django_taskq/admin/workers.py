@@ -108,11 +108,13 @@ class WorkerRecordAdmin(WorkerStacks):
         return WorkerList
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
-        """The row, with what of tasks who asks may see."""
+        """The row, with what it runs; without tasks where who asks may not see any."""
         worker: Any = super().get_object(request, object_id, from_field)
         if worker is not None:
-            worker.running = None
-            worker.tasks = [] if may(request, "view_taskrecord") else None
+            using = worker._state.db  # noqa: SLF001  # public in all but name
+            rows = list(_running(using, [worker.pk])[: _LISTED + 1])
+            worker.running = len(rows) if len(rows) <= _LISTED else _counts(using, [worker.pk]).get(worker.pk, 0)
+            worker.tasks = rows[:_LISTED] if may(request, "view_taskrecord") else None
         return worker
 
     def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -146,8 +148,6 @@ class WorkerRecordAdmin(WorkerStacks):
     @admin.display(description=_("busy slots"))
     def slots_text(self, worker: Any) -> str:
         """Of all that it has."""
-        if worker.running is None:
-            worker.running = _counts(worker._state.db, [worker.pk]).get(worker.pk, 0)  # noqa: SLF001  # public in all but name
         return f"{worker.running:,} / {worker.slots:,}"
 
     @admin.display(description=_("runs now"))
@@ -155,22 +155,20 @@ class WorkerRecordAdmin(WorkerStacks):
         """The first of them, with links."""
         if worker.tasks is None:
             return display.EMPTY
-        shown = format_html_join("", "<li>{}</li>", ((self._link(row, row.name),) for row in worker.tasks[:_NAMED]))
-        more = worker.running - min(len(worker.tasks), _NAMED)
         if not worker.running:
             return display.EMPTY
-        rest = ngettext("and %s more", "and %s more", more) % f"{more:,}" if more else ""
-        return format_html('<ul class="taskq-current">{}</ul>{}', shown, rest)
+        named = worker.tasks[:_NAMED]
+        shown = format_html_join("", "<li>{}</li>", ((self._link(row, row.name),) for row in named))
+        return format_html('<ul class="taskq-current">{}</ul>{}', shown, _rest(worker.running - len(named)))
 
     @admin.display(description=_("runs now"))
     def runs_now_text(self, worker: Any) -> str:
         """Its tasks, the oldest first, and since when it has them."""
         if worker.tasks is None:
             return display.EMPTY
-        rows = list(_running(worker._state.db, [worker.pk])[:_LISTED])  # noqa: SLF001  # as above
-        if not rows:
+        if not worker.tasks:
             return gettext("Nothing.")
-        return _table(
+        shown = _table(
             (gettext("Task"), gettext("Queue"), gettext("Attempt"), gettext("For")),
             [
                 (
@@ -181,17 +179,18 @@ class WorkerRecordAdmin(WorkerStacks):
                     if row.last_attempted_at
                     else display.EMPTY,
                 )
-                for row in rows
+                for row in worker.tasks
             ],
             gettext("Tasks that run now"),
         )
+        return format_html("{}{}", shown, _rest(worker.running - len(worker.tasks)))
 
     @admin.display(description=_("last tasks"))
     def last_tasks_text(self, worker: Any) -> str:
         """The newest that it has, or ended, with a link to all."""
         if worker.tasks is None:
             return display.EMPTY
-        using = worker._state.db  # noqa: SLF001  # as above
+        using = worker._state.db  # noqa: SLF001  # public in all but name
         page = find(using, Search(worker=worker.pk), size=_LISTED)
         rows = TaskRecord.objects.using(using).filter(pk__in=page.ids).defer(*LONG).order_by("-pk")
         tasks_url = reverse(f"{self.admin_site.name}:django_taskq_taskrecord_changelist")
@@ -230,6 +229,10 @@ def _running(using: str, worker_ids: Collection[str]) -> QuerySet[TaskRecord]:
 def _counts(using: str, worker_ids: Collection[str]) -> dict[str, int]:
     rows = TaskRecord.objects.using(using).filter(state=State.RUNNING, worker_id__in=worker_ids)
     return dict(rows.order_by().values_list("worker_id").annotate(Count("pk")))
+
+
+def _rest(count: int) -> str:
+    return ngettext("and %s more", "and %s more", count) % f"{count:,}" if count > 0 else ""
 
 
 def _rounded(seconds: float) -> str:
