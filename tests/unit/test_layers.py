@@ -36,6 +36,7 @@ LAYERS: dict[str, int] = {
     **dict.fromkeys(
         (
             "announcements",
+            "backlog",
             "beat_import",
             "beat_schedules",
             "beat_tables",
