@@ -5,6 +5,7 @@ from .failure import FailureRecord
 from .fields import InstantField, StateIndex
 from .keeper import KeeperRecord
 from .schedule import ScheduleRecord, TickRecord
+from .statistics import StatisticsRecord
 from .task import TaskQuerySet, TaskRecord
 from .worker import WorkerRecord
 
@@ -16,6 +17,7 @@ __all__ = [
     "PauseRecord",
     "ScheduleRecord",
     "StateIndex",
+    "StatisticsRecord",
     "TaskQuerySet",
     "TaskRecord",
     "TickRecord",

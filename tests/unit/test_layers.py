@@ -43,6 +43,7 @@ LAYERS: dict[str, int] = {
             "control",
             "finding",
             "overview",
+            "statistics",
             "selection",
             "sight",
             "retention",
