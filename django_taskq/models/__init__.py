@@ -4,6 +4,7 @@ from .control import OrderRecord, PauseRecord
 from .failure import FailureRecord
 from .fields import InstantField, StateIndex
 from .keeper import KeeperRecord
+from .queue import QueueRecord
 from .schedule import ScheduleRecord, TickRecord
 from .statistics import StatisticsRecord
 from .task import TaskQuerySet, TaskRecord
@@ -15,6 +16,7 @@ __all__ = [
     "KeeperRecord",
     "OrderRecord",
     "PauseRecord",
+    "QueueRecord",
     "ScheduleRecord",
     "StateIndex",
     "StatisticsRecord",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -40,13 +41,8 @@ def test_depths_and_waits_of_many_queues_and_priorities() -> None:
 def test_a_task_waits_since_it_could_run_last() -> None:
     now = database_now("default")
     for field in ("run_after", "last_attempted_at"):
-        make_tasks(
-            1,
-            state=State.READY,
-            queue_name=field,
-            ended_ago=900,
-            **{field: as_project_time(now - timedelta(seconds=40))},
-        )
+        moments: dict[str, Any] = {field: as_project_time(now - timedelta(seconds=40))}
+        make_tasks(1, state=State.READY, queue_name=field, ended_ago=900, **moments)
     for one in backlogs("default", ["default"], 100).values():
         assert one.oldest_wait is not None
         assert 40 <= one.oldest_wait < 80
