@@ -8,6 +8,8 @@ from django_taskq.models import TaskRecord
 ADMIN = "/admin/django_taskq/"
 TASKS = f"{ADMIN}taskrecord/"
 FAILURES = f"{ADMIN}failurerecord/"
+QUEUES = f"{ADMIN}queuerecord/"
+PURGE = f"{QUEUES}purge/"
 
 
 def addresses(rows: int) -> list[tuple[str, dict[str, str]]]:
@@ -40,4 +42,6 @@ def addresses(rows: int) -> list[tuple[str, dict[str, str]]]:
         ),
         (f"{TASKS}{failed.pk}/change/", {}),
         (FAILURES, {}),
+        (QUEUES, {}),
+        (PURGE, {"queue": "queue1", "backend": "default"}),
     ]
