@@ -11,6 +11,8 @@ TASKS = f"{ADMIN}taskrecord/"
 FAILURES = f"{ADMIN}failurerecord/"
 DASHBOARD = f"{ADMIN}dashboardrecord/"
 WORKERS = f"{ADMIN}workerrecord/"
+QUEUES = f"{ADMIN}queuerecord/"
+PURGE = f"{QUEUES}purge/"
 
 
 def addresses(rows: int) -> list[tuple[str, dict[str, str]]]:
@@ -46,4 +48,6 @@ def addresses(rows: int) -> list[tuple[str, dict[str, str]]]:
         *((DASHBOARD, {"range": span}) for span in ("1h", "30d")),
         (WORKERS, {}),
         (f"{WORKERS}{make_worker().pk}/change/", {}),
+        (QUEUES, {}),
+        (PURGE, {"queue": "queue1", "backend": "default"}),
     ]

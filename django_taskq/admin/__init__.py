@@ -1,4 +1,4 @@
-"""The admin: tasks, failures, operations and workers to look at and to act on, schedules to change.
+"""The admin: tasks, failures, operations, queues and workers to look at and to act on, schedules to change.
 
 Imported by Django's ``autodiscover`` alone, so only where ``django.contrib.admin`` is installed.
 Classes here translate; what a page costs must not grow with the number of rows.
@@ -12,6 +12,7 @@ from ..models import (
     FailureRecord,
     OperationRecord,
     PauseRecord,
+    QueueRecord,
     ScheduleRecord,
     TaskRecord,
     WorkerRecord,
@@ -20,6 +21,7 @@ from .control import PauseRecordAdmin
 from .dashboard import DashboardAdmin
 from .failures import FailureAdmin
 from .operations import OperationRecordAdmin
+from .queues import QueueAdmin
 from .schedules import ScheduleRecordAdmin
 from .tasks import TaskRecordAdmin
 from .workers import WorkerRecordAdmin
@@ -29,6 +31,7 @@ __all__ = [
     "FailureAdmin",
     "OperationRecordAdmin",
     "PauseRecordAdmin",
+    "QueueAdmin",
     "ScheduleRecordAdmin",
     "TaskRecordAdmin",
     "WorkerRecordAdmin",
@@ -41,6 +44,7 @@ _PAGES: dict[type[Model], type[ModelAdmin]] = {  # type: ignore[type-arg]  # gen
     FailureRecord: FailureAdmin,
     OperationRecord: OperationRecordAdmin,
     PauseRecord: PauseRecordAdmin,
+    QueueRecord: QueueAdmin,
     ScheduleRecord: ScheduleRecordAdmin,
     TaskRecord: TaskRecordAdmin,
     WorkerRecord: WorkerRecordAdmin,

@@ -201,6 +201,20 @@ class Migration(migrations.Migration):
             bases=('django_taskq.taskrecord',),
         ),
         migrations.CreateModel(
+            name='QueueRecord',
+            fields=[
+            ],
+            options={
+                'verbose_name': 'queue',
+                'verbose_name_plural': 'queues',
+                'proxy': True,
+                'default_permissions': (),
+                'indexes': [],
+                'constraints': [],
+            },
+            bases=('django_taskq.taskrecord',),
+        ),
+        migrations.CreateModel(
             name='ScheduleRecord',
             fields=[
                 ('id', models.BigAutoField(primary_key=True, serialize=False, verbose_name='id')),

@@ -6,6 +6,7 @@ from .failure import FailureRecord
 from .fields import InstantField, StateIndex
 from .keeper import KeeperRecord
 from .operation import OperationRecord
+from .queue import QueueRecord
 from .schedule import ScheduleRecord, TickRecord
 from .statistics import StatisticsRecord
 from .task import TaskQuerySet, TaskRecord
@@ -19,6 +20,7 @@ __all__ = [
     "OperationRecord",
     "OrderRecord",
     "PauseRecord",
+    "QueueRecord",
     "ScheduleRecord",
     "StateIndex",
     "StatisticsRecord",
