@@ -15,6 +15,7 @@ from django.http import HttpRequest
 from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 
+from ..core.states import State
 from ..database import Now
 from ..finding.content import content_has
 from ..finding.pages import Cursor, Page, find
@@ -110,6 +111,8 @@ class TaskList(ChangeList):
         if search.reads_content and not may(request, "view_payload"):
             messages.warning(request, _("Arguments and errors are only for those who may see them."))
         chosen = {name: str(self.params.get(name, "")) for name in ("state", "queue", "task")}
+        if chosen["state"] not in {"", *State} or "\x00" in "".join(chosen.values()):
+            raise IncorrectLookupParameters
         return search.narrowed(**chosen)
 
 
