@@ -9,6 +9,8 @@ from tests.factories import make_worker
 ADMIN = "/admin/django_taskq/"
 TASKS = f"{ADMIN}taskrecord/"
 FAILURES = f"{ADMIN}failurerecord/"
+QUEUES = f"{ADMIN}queuerecord/"
+PURGE = f"{QUEUES}purge/"
 WORKERS = f"{ADMIN}workerrecord/"
 
 
@@ -42,6 +44,8 @@ def addresses(rows: int) -> list[tuple[str, dict[str, str]]]:
         ),
         (f"{TASKS}{failed.pk}/change/", {}),
         (FAILURES, {}),
+        (QUEUES, {}),
+        (PURGE, {"queue": "queue1", "backend": "default"}),
         (WORKERS, {}),
         (f"{WORKERS}{make_worker().pk}/change/", {}),
     ]

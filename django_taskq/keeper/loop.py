@@ -18,6 +18,7 @@ from ..wakeup import DUE_CHANNEL, READY_CHANNEL, SCHEDULE_CHANNEL, Wakeup, open_
 from .duties import Duty, expire, forget, promote, prune, rescue
 from .outbox import Outbox
 from .schedules import Schedules, prune_old_ticks
+from .statistics import add_up
 from .stores import sweep_stores
 
 logger = logging.getLogger("django_taskq.keeper")
@@ -129,6 +130,7 @@ class Keeper:
                 forget(self._using),
                 sweep_stores(self._backends),
                 prune_old_ticks(self._using),
+                add_up(self._using),
             ),
             0.0,
         )

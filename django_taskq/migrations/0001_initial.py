@@ -48,6 +48,24 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name='StatisticsRecord',
+            fields=[
+                ('id', models.BigAutoField(primary_key=True, serialize=False, verbose_name='id')),
+                ('period', models.IntegerField(help_text='seconds: a minute, an hour or a day', verbose_name='period')),
+                ('starts', models.BigIntegerField(help_text='seconds since 1970, UTC', verbose_name='start')),
+                ('source', models.CharField(default='', help_text='the process; empty: all', max_length=32, verbose_name='source')),
+                ('totals', models.TextField(default='', help_text='JSON, see core.counts', verbose_name='totals')),
+                ('series', models.TextField(default='', help_text='JSON: by task and queue', verbose_name='series')),
+            ],
+            options={
+                'verbose_name': 'statistics',
+                'verbose_name_plural': 'statistics',
+                'db_table': 'django_taskq_statistics',
+                'default_permissions': (),
+                'constraints': [models.UniqueConstraint(fields=('period', 'starts', 'source'), name='taskq_statistics_once')],
+            },
+        ),
+        migrations.CreateModel(
             name='KeeperRecord',
             fields=[
                 ('name', models.CharField(max_length=32, primary_key=True, serialize=False, verbose_name='name')),
@@ -134,6 +152,20 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'failure',
                 'verbose_name_plural': 'failures',
+                'proxy': True,
+                'default_permissions': (),
+                'indexes': [],
+                'constraints': [],
+            },
+            bases=('django_taskq.taskrecord',),
+        ),
+        migrations.CreateModel(
+            name='QueueRecord',
+            fields=[
+            ],
+            options={
+                'verbose_name': 'queue',
+                'verbose_name_plural': 'queues',
                 'proxy': True,
                 'default_permissions': (),
                 'indexes': [],

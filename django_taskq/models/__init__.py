@@ -4,7 +4,9 @@ from .control import OrderRecord, PauseRecord
 from .failure import FailureRecord
 from .fields import InstantField, StateIndex
 from .keeper import KeeperRecord
+from .queue import QueueRecord
 from .schedule import ScheduleRecord, TickRecord
+from .statistics import StatisticsRecord
 from .task import TaskQuerySet, TaskRecord
 from .worker import WorkerRecord
 
@@ -14,8 +16,10 @@ __all__ = [
     "KeeperRecord",
     "OrderRecord",
     "PauseRecord",
+    "QueueRecord",
     "ScheduleRecord",
     "StateIndex",
+    "StatisticsRecord",
     "TaskQuerySet",
     "TaskRecord",
     "TickRecord",

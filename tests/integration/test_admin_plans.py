@@ -16,7 +16,7 @@ from django.test.utils import CaptureQueriesContext
 
 from django_taskq.admin import TaskRecordAdmin
 from tests.many import make_history
-from tests.pages import FAILURES, addresses
+from tests.pages import FAILURES, PURGE, addresses
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
@@ -48,6 +48,9 @@ def test_no_page_reads_all_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
         look_at(queries, seen)
     with CaptureQueriesContext(connection) as queries:
         assert browser.post(FAILURES, {"group": "f00d000000000003"}).status_code == 302
+    look_at(queries, seen)
+    with CaptureQueriesContext(connection) as queries:
+        assert browser.post(PURGE, {"queue": "queue1", "backend": "default", "typed": "queue1"}).status_code == 302
     look_at(queries, seen)
     assert len(seen) > 10
 

@@ -36,12 +36,16 @@ LAYERS: dict[str, int] = {
     **dict.fromkeys(
         (
             "announcements",
+            "backlog",
             "beat_import",
             "beat_schedules",
             "beat_tables",
             "control",
             "finding",
             "overview",
+            "pace",
+            "purging",
+            "statistics",
             "selection",
             "sight",
             "retention",
@@ -97,6 +101,7 @@ STORES = "django_taskq.results.stores."
 #: Imports inside functions: (importer, imported) and why they cannot stand at the top.
 LATE_IMPORTS: dict[tuple[str, str], str] = dict.fromkeys(
     [
+        ("django_taskq.admin.queues", "django_taskq.brokers.kombu.connection"),
         ("django_taskq.backend", "django_taskq.brokers.kombu.publisher"),
         ("django_taskq.control", "django_taskq.brokers.kombu.purge"),
         ("django_taskq.keeper.outbox", "django_taskq.brokers.kombu.facts"),
