@@ -79,7 +79,6 @@ class WorkerRecordAdmin(WorkerStacks):
         "hostname",
         "pid",
         "started_text",
-        "heartbeat_at",
         "lease",
     )
     readonly_fields = (
@@ -245,8 +244,9 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[object]], caption: st
         "", "<tr>{}</tr>", ((format_html_join("", "<td>{}</td>", ((one,) for one in row)),) for row in rows)
     )
     return format_html(
-        '<div class="taskq-scrolls"><table class="taskq-runs"><caption class="taskq-hidden">{}</caption>'
-        "<thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>",
+        '<div class="taskq-scrolls" tabindex="0" role="region" aria-label="{}"><table class="taskq-runs">'
+        '<caption class="taskq-hidden">{}</caption><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>',
+        caption,
         caption,
         head,
         body,
