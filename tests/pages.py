@@ -1,13 +1,16 @@
-"""The admin's pages of tasks, and each way to look for something there."""
+"""The admin's pages, and each way to look for something there."""
 
 from __future__ import annotations
 
 from django_taskq.core.states import State
 from django_taskq.models import TaskRecord
+from tests.factories import make_worker
 
 ADMIN = "/admin/django_taskq/"
 TASKS = f"{ADMIN}taskrecord/"
 FAILURES = f"{ADMIN}failurerecord/"
+DASHBOARD = f"{ADMIN}dashboardrecord/"
+WORKERS = f"{ADMIN}workerrecord/"
 QUEUES = f"{ADMIN}queuerecord/"
 PURGE = f"{QUEUES}purge/"
 
@@ -42,6 +45,9 @@ def addresses(rows: int) -> list[tuple[str, dict[str, str]]]:
         ),
         (f"{TASKS}{failed.pk}/change/", {}),
         (FAILURES, {}),
+        *((DASHBOARD, {"range": span}) for span in ("1h", "30d")),
+        (WORKERS, {}),
+        (f"{WORKERS}{make_worker().pk}/change/", {}),
         (QUEUES, {}),
         (PURGE, {"queue": "queue1", "backend": "default"}),
     ]

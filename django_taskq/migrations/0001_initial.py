@@ -31,6 +31,33 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name='OperationRecord',
+            fields=[
+                ('id', models.BigAutoField(primary_key=True, serialize=False, verbose_name='id')),
+                ('token', models.CharField(help_text='of the page that asked: it asks once', max_length=32, unique=True, verbose_name='token')),
+                ('verb', models.CharField(max_length=16, verbose_name='verb')),
+                ('search', models.TextField(default='{}', help_text='JSON object: which tasks', verbose_name='search')),
+                ('parameters', models.TextField(default='{}', help_text='JSON object: queue, priority', verbose_name='parameters')),
+                ('asked_by', models.CharField(blank=True, default='', max_length=150, verbose_name='asked by')),
+                ('asked_at', django_taskq.models.fields.InstantField(verbose_name='asked')),
+                ('state', models.CharField(choices=[('WAITING', 'Waiting'), ('RUNNING', 'Running'), ('DONE', 'Done'), ('ABORTED', 'Aborted'), ('FAILED', 'Failed')], default='WAITING', max_length=8, verbose_name='state')),
+                ('first', models.UUIDField(help_text='no task before this one is looked at', verbose_name='first')),
+                ('until', models.UUIDField(help_text='nor any after this one: it came later', verbose_name='until')),
+                ('after', models.UUIDField(blank=True, help_text='up to here all is done', null=True, verbose_name='after')),
+                ('seen', models.BigIntegerField(default=0, verbose_name='seen')),
+                ('changed', models.BigIntegerField(default=0, verbose_name='changed')),
+                ('counts', models.TextField(default='{}', help_text='JSON object: what became of how many', verbose_name='counts')),
+                ('error', models.TextField(blank=True, default='', verbose_name='error')),
+                ('finished_at', django_taskq.models.fields.InstantField(blank=True, null=True, verbose_name='finished')),
+            ],
+            options={
+                'verbose_name': 'operation',
+                'verbose_name_plural': 'operations',
+                'db_table': 'django_taskq_operation',
+                'default_permissions': ('view',),
+            },
+        ),
+        migrations.CreateModel(
             name='PauseRecord',
             fields=[
                 ('id', models.BigAutoField(primary_key=True, serialize=False, verbose_name='id')),
@@ -144,6 +171,20 @@ class Migration(migrations.Migration):
                 'permissions': [('view_payload', 'Can see arguments, results and errors'), ('operate_tasks', 'Can retry, run and cancel tasks'), ('delete_tasks', 'Can delete tasks'), ('control_queues', 'Can pause and resume queues and tasks'), ('control_workers', 'Can drain and stop workers'), ('view_dashboard', 'Can see the dashboard')],
                 'indexes': [django_taskq.models.fields.StateIndex('backend', '-priority', 'id', name='taskq_ready', only_set=False, states=('READY',)), django_taskq.models.fields.StateIndex('backend', 'queue_name', '-priority', 'id', name='taskq_ready_queue', only_set=False, states=('READY',)), django_taskq.models.fields.StateIndex('run_after', name='taskq_scheduled', only_set=False, states=('SCHEDULED',)), django_taskq.models.fields.StateIndex('worker_id', name='taskq_running', only_set=False, states=('RUNNING',)), django_taskq.models.fields.StateIndex('finished_at', name='taskq_finished', only_set=False, states=('CANCELLED', 'EXPIRED', 'FAILED', 'SUCCESSFUL')), django_taskq.models.fields.StateIndex('name', 'id', name='taskq_name', only_set=False, states=('CANCELLED', 'EXPIRED', 'FAILED', 'SCHEDULED', 'SUCCESSFUL', 'WAITING'), unset_elsewhere=True), django_taskq.models.fields.StateIndex('fingerprint', 'id', name='taskq_unsuccessful', only_set=False, states=('CANCELLED', 'EXPIRED', 'FAILED'), unset_elsewhere=True), django_taskq.models.fields.StateIndex('expires_at', name='taskq_expires', only_set=True, states=('READY', 'SCHEDULED', 'WAITING')), django_taskq.models.fields.StateIndex('published_at', 'id', name='taskq_outbox', only_set=True, states=('READY',), unset_elsewhere=True)],
             },
+        ),
+        migrations.CreateModel(
+            name='DashboardRecord',
+            fields=[
+            ],
+            options={
+                'verbose_name': 'dashboard',
+                'verbose_name_plural': 'dashboard',
+                'proxy': True,
+                'default_permissions': (),
+                'indexes': [],
+                'constraints': [],
+            },
+            bases=('django_taskq.taskrecord',),
         ),
         migrations.CreateModel(
             name='FailureRecord',

@@ -232,7 +232,6 @@ class WorkerProcess:
             and self._connected
             and not self._takes_none()
             and self._recycling.room(len(self._places)) > 0
-            and self._threads.is_empty()
             and len(self._held) - self._coroutines_held < self._settings.threads
         )
 
@@ -247,7 +246,6 @@ class WorkerProcess:
             self._has_lane
             and self._connected
             and not self._takes_none()
-            and self._threads.is_empty()
             and now - self._threads.moved_at < HORIZON / 2
             and self._wakes_at < now + HORIZON
         )
@@ -343,6 +341,7 @@ class WorkerProcess:
             since=self._remote.since.isoformat(),
             quiet=quiet,
             stopping=self._draining or verb == "stop",
+            memory=resident_memory(),
         )
 
     def _carry_out(self, verb: Verb) -> None:

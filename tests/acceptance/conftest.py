@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 from pytest_django import DjangoDbBlocker
 
+from tests.acceptance.admin_site import APPS, SETTINGS
+from tests.acceptance.browsing import Visitor, Window, browser
 from tests.acceptance.project import Project
 from tests.databases import chosen
 from tests.servers import Databases, shared
@@ -84,3 +87,42 @@ def make_project(
 def project(make_project: Callable[..., Project]) -> Project:
     """Return a migrated project with default settings, attached."""
     return make_project()
+
+
+@pytest.fixture(scope="session")
+def _admin_template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    project = Project(shared(chosen()), _name("template"), tmp_path_factory.mktemp("template"), **_admin_options())
+    project.create()
+    yield project.name
+    project.close()
+
+
+@pytest.fixture(scope="module")
+def window(
+    _admin_template: str, tmp_path_factory: pytest.TempPathFactory, django_db_blocker: DjangoDbBlocker
+) -> Iterator[Window]:
+    """A browser before the admin of a project of this module's own, to which this process is attached."""
+    name = _name("project")
+    project = Project(shared(chosen()), name, tmp_path_factory.mktemp("site"), **_admin_options())
+    try:
+        project.databases.clone_database(_admin_template, name)
+        server = project.start(sys.executable, "-m", "tests.acceptance.admin_site")
+        server.wait_for("port=")
+        site = f"http://127.0.0.1:{server.stdout.read_text().strip().removeprefix('port=')}/"
+        with browser() as started, django_db_blocker.unblock(), project.attached():
+            yield Window(started, project, site)
+    finally:
+        project.close()
+
+
+@pytest.fixture
+def visitor(window: Window) -> Iterator[Visitor]:
+    """A superuser before the browser, which must have had nothing to complain of."""
+    with window.visitor() as visitor:
+        yield visitor
+    assert not visitor.problems
+
+
+def _admin_options() -> dict[str, Any]:
+    tasks = {"default": {"BACKEND": "django_taskq.TaskqBackend", "QUEUES": []}}
+    return {"tasks": tasks, "apps": APPS, "settings": {**SETTINGS, "TEMPLATES": settings.TEMPLATES}}

@@ -521,6 +521,7 @@ def test_the_permissions_are_to_view_and_those_of_ours() -> None:
         "operate_tasks",
         "view_dashboard",
         "view_keeperrecord",
+        "view_operationrecord",
         "view_orderrecord",
         "view_pauserecord",
         "view_payload",

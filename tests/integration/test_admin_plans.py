@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.django_db, pytest.mark.once]
 ROWS = int(os.environ.get("TASKQ_TEST_ROWS", "100000"))
 
 #: What reads a table from one end to the other.
-SCANS = re.compile(r"Seq Scan on django_taskq_task|SCAN (?:t|django_taskq_task)(?! USING)")
+SCANS = re.compile(r"Seq Scan on django_taskq_task|SCAN (?:t|task|django_taskq_task)(?! USING)")
 
 
 def plan_of(statement: str) -> str:

@@ -65,6 +65,11 @@ def memcached_server() -> Path:
     return find("memcached", package="memcached")
 
 
+def chromium() -> Path:
+    """Return the program of the browser."""
+    return find("chromium", package="chromium")
+
+
 def libfaketime() -> Path:
     """Return the library that, loaded first, lets a program see another time."""
     found = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
@@ -81,6 +86,7 @@ def missing_packages() -> list[str]:
         ("rabbitmq-server", lambda: _finds(lambda: rabbitmq_program("rabbitmq-server"))),
         ("redis-server", lambda: _finds(redis_server)),
         ("memcached", lambda: _finds(memcached_server)),
+        ("chromium", lambda: _finds(chromium)),
         ("faketime", lambda: _finds(libfaketime)),
         ("openssl", lambda: shutil.which("openssl", path=search_path()) is not None),
         ("nodejs", lambda: shutil.which("node", path=search_path()) is not None),

@@ -17,7 +17,9 @@ from tests.unit.source import PACKAGE, Import, Module, imports, modules, part_of
 
 LAYERS: dict[str, int] = {
     **dict.fromkeys(("exceptions", "core"), 0),
-    **dict.fromkeys(("bell", "conf", "compat", "current", "database", "forks", "instrument", "signals", "wakeup"), 1),
+    **dict.fromkeys(
+        ("bell", "conf", "compat", "current", "database", "forks", "hiding", "instrument", "signals", "wakeup"), 1
+    ),
     **dict.fromkeys(
         (
             "broker_url",
@@ -40,7 +42,10 @@ LAYERS: dict[str, int] = {
             "beat_import",
             "beat_schedules",
             "beat_tables",
+            "bulk",
+            "changes",
             "control",
+            "copying",
             "finding",
             "overview",
             "pace",
@@ -48,7 +53,10 @@ LAYERS: dict[str, int] = {
             "statistics",
             "selection",
             "sight",
+            "standing",
+            "statistics",
             "retention",
+            "staff_groups",
             "schedule_checks",
             "schedule_control",
             "schedule_tasks",
