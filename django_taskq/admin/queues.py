@@ -137,7 +137,7 @@ class QueueAdmin(ReadOnlyAdmin):
             + urlencode({"queue": one.queue, "backend": one.backend}),
             "ready": _many(one.ready),
             "running": number_format(one.running, force_grouping=True),
-            "wait": show_seconds(None if one.oldest_wait is None else _whole(one.oldest_wait)),
+            "wait": _duration(one.oldest_wait),
             "coming": _per_minute(pace.coming),
             "leaving": _per_minute(pace.leaving),
             "drains": _drains(one, pace),
@@ -214,9 +214,9 @@ def _many(count: int) -> str:
     return number_format(count, force_grouping=True) + ("+" if count >= MOST else "")
 
 
-def _whole(seconds: float) -> float:
+def _duration(seconds: float | None) -> str:
     """Without fractions that change faster than anybody reads them."""
-    return float(round(seconds)) if seconds >= 10 else seconds
+    return f"{seconds:.0f} s" if seconds is not None and 10 <= seconds < 60 else show_seconds(seconds)
 
 
 def _per_minute(per_second: float) -> str:

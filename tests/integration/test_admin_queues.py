@@ -7,6 +7,7 @@ import time
 from typing import Any
 from uuid import UUID
 
+import kombu
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
@@ -220,3 +221,39 @@ def test_the_page_asks_few_questions_whatever_there_is(browser: Client) -> None:
         browser.get(QUEUES)
     assert len(few) == len(many), [query["sql"][:80] for query in many]
     assert len(many) <= (8 if connection.vendor != "mysql" else 11), [query["sql"][:80] for query in many]
+
+
+def broker(url: str) -> dict[str, Any]:
+    return {"default": {"BACKEND": "django_taskq.TaskqBackend", "QUEUES": [], "OPTIONS": {"broker": url}}}
+
+
+@pytest.mark.databases("sqlite")
+def test_what_waits_at_the_broker_is_counted_and_deleted_when_asked_for(settings: Any, redis_url: str) -> None:
+    settings.TASKS = broker(redis_url)
+    make_tasks(1, state=State.READY, queue_name="mail")
+    with kombu.Connection(redis_url) as connected:
+        for _ in range(3):
+            connected.Producer(auto_declare=False).publish("x", routing_key="mail", serializer="json")
+    browser = clerk(*CONTROL)
+    assert " - 3 Open" in row(browser.get(QUEUES).content.decode(), "mail")
+    fields = {"queue": "mail", "backend": "default", "typed": "mail"}
+    done = said(browser.post(PURGE, fields, follow=True))
+    assert done == ["1 task that waited in “mail” was deleted."]
+    done = said(browser.post(PURGE, fields | {"broker": "1"}, follow=True))
+    assert done == ["0 tasks that waited in “mail” were deleted.", "3 messages at the broker were deleted."]
+
+
+@pytest.mark.databases("sqlite")
+def test_a_broker_that_is_away_is_left_out(settings: Any) -> None:
+    settings.TASKS = broker("redis://:secret@127.0.0.1:1/0")
+    make_tasks(1, state=State.READY, queue_name="mail")
+    browser = clerk(*CONTROL)
+    begun = time.monotonic()
+    page = browser.get(QUEUES)
+    assert time.monotonic() - begun < 10
+    assert " - - Open" in row(page.content.decode(), "mail")
+    fields = {"queue": "mail", "backend": "default", "typed": "mail", "broker": "1"}
+    first, second = said(browser.post(PURGE, fields, follow=True))
+    assert first == "1 task that waited in “mail” was deleted."
+    assert second.startswith("The broker could not be asked")
+    assert "secret" not in second
