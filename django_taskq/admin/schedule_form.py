@@ -13,6 +13,7 @@ from django import forms
 from django.conf import settings
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
+from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 
 from .. import registry
@@ -120,6 +121,11 @@ class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]  # generic only i
         for name in ("name", "expression"):
             self.fields[name].widget.attrs["class"] = "vTextField"
         self.fields["enabled"].help_text = ""
+        for name in ("start_at", "end_at"):
+            # Two inputs behind one label, which can name neither.
+            parts = getattr(self.fields[name].widget, "widgets", ())
+            for part, word in zip(parts, (_("Date"), _("Time")), strict=False):
+                part.attrs["aria-label"] = format_lazy("{}: {}", self.fields[name].label, word)
         for name in ("window", "jitter"):
             # Without them: the default.
             self.fields[name].required = False

@@ -7,12 +7,11 @@ which the browser's tests do not run, are without it.
 from __future__ import annotations
 
 import os
-import re
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import parse_qsl, urljoin, urlsplit
 
 from django.conf import settings
 from django.contrib.auth.models import User
@@ -83,24 +82,23 @@ class Visitor:
         )
         self.page.set_viewport_size({"width": size[0], "height": size[1]})
 
-    def crawl(self, *, each: int = 1, start: str = OURS) -> Iterator[str]:
-        """Visit pages of the app by their links, `each` of every kind at most; each time, yield the path.
+    def crawl(self, *, asking: bool = False) -> Iterator[str]:
+        """Visit one page of every view of the app that links lead to; each time, yield the path.
 
-        A kind of page is a view and what it was asked for, so that pages which are built later come along by themselves.
+        `asking`: and one for each name that a link asks a view for, as filters do; not for several together, of which
+        there are very many. Pages that are built later come along by themselves.
         """
-        waiting, known, seen = deque([start]), {start}, Counter[tuple[str, ...]]()
+        waiting, known = deque([OURS]), set[str]()
         while waiting:
             path = waiting.popleft()
             self.visit(path)
             yield path
             for href in self.page.locator("a[href]").evaluate_all("links => links.map(link => link.href)"):
                 url = urlsplit(href)
-                link = f"{url.path}?{url.query}" if url.query else url.path
-                kind = _kind(link) if href.startswith(self.site) else None
-                if kind is not None and link not in known and seen[kind] < each:
-                    known.add(link)
-                    seen[kind] += 1
-                    waiting.append(link)
+                kind = _kind(url.path, url.query if asking else "") if href.startswith(self.site) else None
+                if kind is not None and kind not in known:
+                    known.add(kind)
+                    waiting.append(f"{url.path}?{url.query}" if asking and url.query else url.path)
 
     def _heard(self, message: Any) -> None:
         if message.type in {"error", "warning"}:
@@ -115,16 +113,16 @@ class Visitor:
             self.problems.append(f"{self.page.url}: a request to {request.url}")
 
 
-def _kind(link: str) -> tuple[str, ...] | None:
-    """Return a view of the app and the names of what it is asked; None for what is not the app's."""
-    url = urlsplit(link)
-    if not url.path.startswith(OURS):
+def _kind(path: str, query: str) -> str | None:
+    """Return the name of the app's view, with the name of what it is asked; None for all else."""
+    asked = sorted(dict(parse_qsl(query, keep_blank_values=True)))
+    if not path.startswith(OURS) or len(asked) > 1:
         return None
     try:
-        name = resolve(url.path).view_name
+        name = resolve(path).view_name
     except Resolver404:
         return None
-    return (name, *sorted(set(re.findall(r"(?:^|&)([^=&]+)=", url.query))))
+    return " ".join([name, *asked])
 
 
 class Window:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -14,15 +15,20 @@ from django_taskq.core.states import State
 from django_taskq.models import PauseRecord, ScheduleRecord, TaskRecord, WorkerRecord
 from django_taskq.schedule_control import create_schedule
 from django_taskq.schedules.definition import Schedule
-from tests.acceptance.browsing import NARROW, OURS, TASKS, WIDE, Visitor, Window
+from tests.acceptance.browsing import NARROW, TASKS, Visitor, Window
 from tests.factories import make_tasks, make_worker
 from tests.scripts import PAYLOADS, write_everywhere
 from tests.taskapp import tasks
 
 pytestmark = [pytest.mark.once, pytest.mark.databases("postgres")]
 
-#: What axe finds in the admin's own templates, which are not ours to change: rule -> where.
-_DJANGO_S: dict[str, tuple[str, ...]] = {}
+#: What axe finds in the admin's own templates, which are not ours to change: its rule, and what the elements' selectors
+#: look like. Links stand out by colour alone in breadcrumbs and where Django asks whether to delete; the label of the
+#: search field is an image.
+_OF_DJANGO = (
+    ("link-in-text-block", re.compile(r"\.breadcrumbs|^li > a$")),
+    ("label-title-only", re.compile(r"^#searchbar$")),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -32,19 +38,36 @@ def _rows_of_this_test_only(window: Window) -> Iterator[None]:
         model.objects.all().delete()
 
 
-def test_every_page_is_accessible_by_day_by_night_and_on_a_phone(visitor: Visitor) -> None:
+def test_no_page_does_what_a_strict_policy_forbids(visitor: Visitor) -> None:
     _write_something_of_everything()
 
+    assert len(list(visitor.crawl(asking=True))) >= 20
+    # The fixture sees what the browser has said of it.
+
+
+def test_every_page_is_accessible_by_day_by_night_and_on_a_phone(window: Window) -> None:
+    _write_something_of_everything()
+
+    # What axe does to find out is not what the policy allows.
+    with window.visitor(policy=False) as visitor:
+        found = _all_violations(visitor)
+    assert not found, "\n".join(found)
+
+
+def _all_violations(visitor: Visitor) -> list[str]:
     found = []
     visited = 0
     for path in visitor.crawl():
         visited += 1
-        for dark, size in ((False, WIDE), (True, WIDE), (False, NARROW)):
-            visitor.look(dark=dark, size=size)
-            found += [f"{path} {'dark' if dark else 'light'} {size[0]}: {one}" for one in _violations(visitor)]
+        found += [f"{path}: {one}" for one in _violations(visitor)]
+        visitor.look(size=NARROW)
+        found += [f"{path}, on a phone: {one}" for one in _violations(visitor)]
+        assert not _is_wider_than_its_window(visitor), path
+        visitor.look(dark=True)
+        found += [f"{path}, in the dark: {one}" for one in _violations(visitor, "color-contrast")]
         visitor.look()
-    assert visited >= 15
-    assert not found, "\n".join(found)
+    assert visited >= 12
+    return found
 
 
 def test_no_stored_script_runs_and_all_are_shown_as_text(window: Window) -> None:
@@ -53,7 +76,7 @@ def test_no_stored_script_runs_and_all_are_shown_as_text(window: Window) -> None
 
     # Without the policy: it would hide that a script could run.
     with window.visitor(user=user, policy=False) as visitor:
-        for path in visitor.crawl():
+        for path in visitor.crawl(asking=True):
             _assert_quiet(visitor, path)
         for payload, written in records.items():
             path = f"{TASKS}{written[0].pk}/change/"
@@ -77,15 +100,25 @@ def _assert_quiet(visitor: Visitor, path: str) -> None:
     assert page.locator("[data-xss], iframe").count() == 0, path
 
 
-def _violations(visitor: Visitor) -> list[str]:
+def _is_wider_than_its_window(visitor: Visitor) -> bool:
+    """Whether somebody with a phone has to scroll sideways; what scrolls by itself, as tables do, is no harm."""
+    root = "document.documentElement"
+    return bool(visitor.page.evaluate(f"() => {root}.scrollWidth > {root}.clientWidth"))
+
+
+def _violations(visitor: Visitor, *rules: str) -> list[str]:
+    """Return what axe finds, by these rules alone if any."""
     from axe_playwright_python.sync_playwright import Axe
 
-    response: dict[str, Any] = Axe().run(visitor.page).response
+    options: dict[str, Any] = {"resultTypes": ["violations"]}
+    if rules:
+        options["runOnly"] = list(rules)
+    response: dict[str, Any] = Axe().run(visitor.page, options=options).response
     return [
         f"{one['id']}: {one['help']}: {node['html'][:200]} {node['target']} {node.get('failureSummary', '')}"
         for one in response["violations"]
         for node in one["nodes"]
-        if str(node["target"][0]) not in _DJANGO_S.get(one["id"], ())
+        if not any(one["id"] == rule and where.search(node["target"][0]) for rule, where in _OF_DJANGO)
     ]
 
 
