@@ -39,7 +39,7 @@ def undone() -> Iterator[None]:
 def address(page: str, row: Any) -> str:
     """Where a page is, of a row if it is one's."""
     is_of_row = row is not None and PAGES[page].make is not None
-    return reverse(f"admin:django_taskq_{page}", args=[row.pk] if is_of_row else [])
+    return reverse(f"admin:django_taskq_{page}", args=[row.pk] if is_of_row else []) + PAGES[page].query
 
 
 def any_of(*codenames: str) -> Rights:
@@ -57,10 +57,11 @@ NOBODY: Rights = ()
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """An address: who may look. ``make``: writes the row that it names."""
+    """An address: who may look. ``make``: writes the row that it names. ``query``: what else it has to say, from "?" on."""
 
     sees: Rights
     make: Callable[[], Model] | None = None
+    query: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +170,15 @@ def _pauses() -> dict[str, Page]:
     }
 
 
+def _queues() -> dict[str, Page]:
+    return {
+        "queuerecord_changelist": Page(sees=all_of("view_taskrecord")),
+        "queuerecord_purge": Page(
+            sees=all_of("view_taskrecord", "control_queues"), query="?queue=mail&backend=default"
+        ),
+    }
+
+
 def _schedules() -> dict[str, Page]:
     sees = any_of("view_schedulerecord", "change_schedules")
     return {
@@ -184,7 +194,7 @@ def _schedules() -> dict[str, Page]:
 
 
 #: address, without "admin:django_taskq_" -> page
-PAGES: dict[str, Page] = {**_tasks(), **_workers(), **_pauses(), **_schedules()}
+PAGES: dict[str, Page] = {**_tasks(), **_workers(), **_pauses(), **_queues(), **_schedules()}
 
 
 def _chosen(action: str, **more: str) -> Callable[[Model], Mapping[str, Any]]:
@@ -248,6 +258,17 @@ def _paused(*names: str) -> bool:
     return sorted(PauseRecord.objects.values_list("name", flat=True)) == sorted(names)
 
 
+def _on_queues(page: str, data: Mapping[str, Any], effect: Callable[[], bool], model: type[Model], make: Any) -> Deed:
+    return Deed(
+        page=page,
+        rights=all_of("view_taskrecord", "control_queues"),
+        make=make,
+        data=lambda row: data,
+        effect=effect,
+        changes=frozenset({model, LogEntry}),
+    )
+
+
 _on_tasks = _OnTasks()
 
 #: name -> what can be done. Of an action: the model, a dot, its name.
@@ -281,6 +302,23 @@ DEEDS: dict[str, Deed] = {
         data=lambda row: {"post": "yes"},
         effect=_paused,
         changes=frozenset({PauseRecord, LogEntry}),
+    ),
+    "queues: pause": _on_queues(
+        "queuerecord_changelist",
+        {"verb": "pause", "name": "slow"},
+        lambda: _paused("slow"),
+        PauseRecord,
+        lambda: None,
+    ),
+    "queues: resume": _on_queues(
+        "queuerecord_changelist", {"verb": "resume", "name": "mail"}, _paused, PauseRecord, make_pause
+    ),
+    "queues: purge": _on_queues(
+        "queuerecord_purge",
+        {"queue": "mail", "backend": "default", "typed": "mail"},
+        lambda: not TaskRecord.objects.exists(),
+        TaskRecord,
+        lambda: make_tasks(state=State.READY, queue_name="mail")[0],
     ),
     "schedules: add": Deed(
         page="schedulerecord_add",

@@ -15,6 +15,7 @@ NEEDED = {
     "taskrecord_changelist": ("taskq-state", 'class="paginator taskq-pages"', 'name="action"'),
     "taskrecord_change": ("taskq-timeline", "taskq-runs", 'value="retry_tasks"'),
     "failurerecord_changelist": ("taskq-failures", "<form"),
+    "queuerecord_changelist": ("taskq-queues", "<form", "/purge/"),
 }
 
 

@@ -61,7 +61,10 @@ def test_a_script_in_any_field_is_text_on_every_page(browser: Client) -> None:
     pages = linked(browser, each=3)
     # Lists, failures, workers, pauses, schedules, and what was done to them.
     assert len(pages) >= 20
-    lists = [pages[f"{OURS}{name}/"] for name in ("taskrecord", "failurerecord", "schedulerecord", "pauserecord")]
+    lists = [
+        pages[f"{OURS}{name}/"]
+        for name in ("taskrecord", "failurerecord", "queuerecord", "schedulerecord", "pauserecord")
+    ]
     for payload, written in records.items():
         for page in (*lists, read(browser, f"{TASKS}{written[0].pk}/change/")):
             assert payload in page.text
