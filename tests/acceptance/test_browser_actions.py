@@ -48,7 +48,7 @@ def test_tasks_of_the_list_are_retried_together(visitor: Visitor, tmp_path: Path
     assert {ended(result).state for result in results} == {State.FAILED}
 
     page = visitor.visit(f"{TASKS}?state=FAILED")
-    page.get_by_role("checkbox").first.check()
+    page.locator("#action-toggle").check()
     page.locator("select[name=action]").select_option("retry_tasks")
     visitor.press("Go")
     assert "Retry: 3" in visitor.said()
