@@ -34,7 +34,7 @@ ICONS = {
     State.SUCCESSFUL: "✓",
     State.FAILED: "✗",
     State.CANCELLED: "⊘",
-    State.EXPIRED: "⧖",
+    State.EXPIRED: "⊖",
 }
 
 
