@@ -10,7 +10,7 @@ PYTHON ?= $(shell for python in $(CANDIDATES); do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs bench clean packages
+.PHONY: help demo test lint format docs bench screenshots clean packages
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -39,6 +39,9 @@ docs: $(VENV)/.lint ## the documentation, in docs/_build/html
 
 bench: $(VENV)/.test ## the benchmarks; ARGS="..." goes to them
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
+
+screenshots: $(VENV)/.test ## the pictures of the admin in the documentation, from the demo project
+	@$(BIN)/python -m tests.screenshots docs/images
 
 clean: ## remove the environments and all that was built
 	rm -rf $(VENV) .nox .servers .reports .mypy_cache .pytest_cache .ruff_cache build dist docs/_build
