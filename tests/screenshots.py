@@ -13,13 +13,10 @@ from tests.acceptance.browsing import NARROW, OURS, TASKS, WIDE, Visitor, browse
 from tests.acceptance.process import Process
 from tests.acceptance.project import REPOSITORY
 
-#: What a failed task, its page's address, and a session of somebody who may see everything are found with.
+#: Writes what a demo does not have, and tells of a session of somebody who may see everything.
 _SEED = """
-import time
 from django.contrib.auth import get_user_model
 from django.test import Client
-from django_taskq import control
-from django_taskq.models import TaskRecord
 from django_taskq.schedule_control import create_schedule
 from django_taskq.schedules.definition import Schedule
 from example_project.census import tasks
@@ -35,8 +32,12 @@ client = Client()
 client.force_login(user)
 print("session", client.cookies["sessionid"].value)
 """
+#: Tells of a task that failed, once all have ended.
 _FAILED = """
 from django_taskq.models import TaskRecord
+from tests.waiting import wait_until
+
+wait_until(lambda: not TaskRecord.objects.unfinished().exists(), what="the tasks to end")
 print("failed", TaskRecord.objects.filter(state="FAILED", name__endswith="stumble").first().pk)
 """
 
@@ -68,8 +69,12 @@ def main(directory: Path) -> None:
 
         manage("demo", "--limit=60")
         session = _word_after("session", manage("shell", "--command", _SEED))
-        manage("runworker", "--burst")
-        failed = _word_after("failed", manage("shell", "--command", _FAILED))
+        worker = Process(
+            [sys.executable, str(REPOSITORY / "manage.py"), "runworker"],
+            directory=Path(place),
+            name="worker",
+            environment=environment,
+        )
         server = Process(
             [sys.executable, "-m", "tests.acceptance.admin_site"],
             directory=Path(place),
@@ -77,6 +82,7 @@ def main(directory: Path) -> None:
             environment=environment,
         )
         try:
+            failed = _word_after("failed", manage("shell", "--command", _FAILED))
             server.wait_for("port=")
             site = f"http://127.0.0.1:{server.stdout.read_text().strip().removeprefix('port=')}/"
             with browser() as started:
@@ -85,6 +91,7 @@ def main(directory: Path) -> None:
                 take(Visitor(context, site), {**_PAGES, "task": f"{TASKS}{failed}/change/"}, directory)
         finally:
             server.end()
+            worker.end()
 
 
 def take(visitor: Visitor, pages: dict[str, str], directory: Path) -> None:
