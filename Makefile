@@ -11,7 +11,7 @@ PYTHON ?= $(shell for python in $(CANDIDATES); do \
 
 .DEFAULT_GOAL := help
 LANGUAGES := -l de -l es -l fr
-.PHONY: help demo test lint format messages docs bench clean packages
+.PHONY: help demo test lint format messages docs bench screenshots clean packages
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -45,6 +45,9 @@ docs: $(VENV)/.lint ## the documentation, in docs/_build/html
 
 bench: $(VENV)/.test ## the benchmarks; ARGS="..." goes to them
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
+
+screenshots: $(VENV)/.test ## the pictures of the admin in the documentation, from the demo project
+	@$(BIN)/python -m tests.screenshots docs/images
 
 clean: ## remove the environments and all that was built
 	rm -rf $(VENV) .nox .servers .reports .mypy_cache .pytest_cache .ruff_cache build dist docs/_build

@@ -36,7 +36,7 @@ ICONS = {
     State.SUCCESSFUL: "✓",
     State.FAILED: "✗",
     State.CANCELLED: "⊘",
-    State.EXPIRED: "⧖",
+    State.EXPIRED: "⊖",
 }
 
 

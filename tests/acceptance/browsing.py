@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urljoin, urlsplit
 
 from django.conf import settings
-from django.contrib.auth.models import User
+from django.contrib.auth import get_user_model
 from django.test import Client
 from django.urls import Resolver404, resolve
 
@@ -24,6 +24,7 @@ from tests.servers.programs import chromium
 from tests.waiting import allowed
 
 if TYPE_CHECKING:
+    from django.contrib.auth.models import User
     from playwright.sync_api import Browser, BrowserContext, Page
 
 #: Milliseconds, as Playwright counts, that a page may take for anything.
@@ -81,6 +82,8 @@ class Visitor:
             reduced_motion="reduce" if reduced_motion else "no-preference",
         )
         self.page.set_viewport_size({"width": size[0], "height": size[1]})
+        # Colours change slowly.
+        self.page.evaluate("() => Promise.allSettled(document.getAnimations().map(one => one.finished))")
 
     def crawl(self, *, asking: bool = False) -> Iterator[str]:
         """Visit one page of every view of the app that links lead to; each time, yield the path.
@@ -137,7 +140,9 @@ class Window:
     def visitor(self, *, user: User | None = None, policy: bool = True) -> Iterator[Visitor]:
         """Sign somebody in, a superuser if not told otherwise; `policy` is the site's, against scripts among others."""
         client = Client()
-        client.force_login(user or User.objects.get_or_create(username="root", is_staff=True, is_superuser=True)[0])
+        client.force_login(
+            user or get_user_model().objects.get_or_create(username="root", is_staff=True, is_superuser=True)[0]
+        )
         context = self._browser.new_context(
             viewport={"width": WIDE[0], "height": WIDE[1]},
             extra_http_headers={} if policy else {WITHOUT_POLICY: "1"},
