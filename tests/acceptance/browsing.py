@@ -82,8 +82,11 @@ class Visitor:
             reduced_motion="reduce" if reduced_motion else "no-preference",
         )
         self.page.set_viewport_size({"width": size[0], "height": size[1]})
-        # Colours change slowly.
-        self.page.evaluate("() => Promise.allSettled(document.getAnimations().map(one => one.finished))")
+        # Colours change slowly, and begin to with the next frame.
+        self.page.evaluate(
+            "async () => { await new Promise(next => requestAnimationFrame(() => requestAnimationFrame(next)));"
+            " await Promise.allSettled(document.getAnimations().map(one => one.finished)) }"
+        )
 
     def crawl(self, *, asking: bool = False) -> Iterator[str]:
         """Visit one page of every view of the app that links lead to; each time, yield the path.
