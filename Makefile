@@ -10,7 +10,8 @@ PYTHON ?= $(shell for python in $(CANDIDATES); do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs bench screenshots clean packages
+LANGUAGES := -l de -l es -l fr
+.PHONY: help demo test lint format messages docs bench screenshots clean packages
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -33,6 +34,11 @@ lint: $(VENV)/.lint ## format, rules, types, migrations, documentation
 format: $(VENV)/.lint ## put the code into the form `make lint` asks for
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+messages: $(VENV)/.lint ## the catalogues, from the texts of the code; then translate what is new, and once more
+	@command -v xgettext >/dev/null || sh .ci/install-packages gettext
+	cd django_taskq && ../$(BIN)/python -m django makemessages $(LANGUAGES) --no-obsolete --add-location file
+	cd django_taskq && ../$(BIN)/python -m django compilemessages --verbosity 0 $(LANGUAGES)
 
 docs: $(VENV)/.lint ## the documentation, in docs/_build/html
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going docs docs/_build/html
@@ -62,7 +68,7 @@ $(VENV)/.demo: pyproject.toml | $(VENV)/.pip
 	@touch $@
 
 $(VENV)/.test: pyproject.toml | packages
-	$(PIP) --editable '.[postgres,mysql,redis,cron,solar,rich,process]' --group test --group celery --group nox --group stores --group web --group beat --group browser
+	$(PIP) --editable '.[postgres,mysql,redis,cron,solar,rich,process]' --group test --group celery --group nox --group stores --group web --group beat --group browser --group themes
 	$(BIN)/python -m tests.servers.emulators install
 	@touch $@
 

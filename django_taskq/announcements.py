@@ -10,6 +10,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
@@ -49,6 +50,12 @@ def announce_lost(lost: Iterable[LostTask]) -> None:
                     task_lost, one.backend, one.id, {"worker_id": one.worker_id, "runs_again": one.runs_again}
                 )
             )
+
+
+def announce_cancelled(tasks: Iterable[tuple[str, str]]) -> None:
+    """Tell of tasks that waited and were cancelled, by their backends and ids, from another thread; returns at once."""
+    for backend, task_id in tasks:
+        _later(partial(send_cancelled, backend, task_id))
 
 
 def send_cancelled(backend: str, task_id: str) -> None:

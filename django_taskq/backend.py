@@ -51,6 +51,8 @@ class TaskqBackend(BaseTaskBackend):
     supports_async_task = True
     supports_get_result = True
     supports_priority = True
+    #: the last task that it was found it can run: most are enqueued again and again
+    _validated: UpstreamTask | None = None
 
     @cached_property
     def config(self) -> BackendOptions:
@@ -106,6 +108,9 @@ class TaskqBackend(BaseTaskBackend):
 
     def validate_task(self, task: UpstreamTask) -> None:
         """Raise ``InvalidTask`` for what this backend cannot run."""
+        if task is self._validated:
+            # Tasks do not change.
+            return
         if isinstance(task.priority, bool) or not isinstance(task.priority, int):
             raise InvalidTask(f"priority must be a whole number between {TASK_MIN_PRIORITY} and {TASK_MAX_PRIORITY}.")
         name = task.queue_name
@@ -124,6 +129,7 @@ class TaskqBackend(BaseTaskBackend):
                 queue_name=name,
             )
         )
+        self._validated = task
 
     def enqueue(self, task: UpstreamTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> TaskResult:
         """See ``producer.enqueue``."""

@@ -9,34 +9,26 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from .aliases import backends_on
 from .announcements import send_cancelled
 from .backend import TaskqBackend
+from .changes import Change, to_cancel, to_delete, to_discard, to_purge, to_requeue, to_retry
 from .core.paused import PauseKind
-from .core.queues import MAX_QUEUE_NAME
-from .core.states import PENDING, State
-from .exceptions import OptionError
-from .models import OrderRecord, PauseRecord, TaskRecord
+from .core.states import State
+from .models import OrderRecord, PauseRecord
 from .selection import Selection
-from .signals import task_cancelled
-from .transitions import control, operate
+from .transitions import control
 from .worker.remote import Verb
 
 logger = logging.getLogger("django_taskq.control")
 
 #: tasks per transaction
 _BATCH = 500
-#: tries at tasks that move while they are cancelled; they cannot keep moving for long
-_TRIES = 10
 #: seconds between two looks for answers: from, to
 _LOOK, _LOOK_MAX = 0.02, 0.25
-
-_CANCELLABLE = PENDING | {State.RUNNING}
-_REQUEUEABLE = frozenset({State.SCHEDULED, State.READY, State.RUNNING})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,87 +42,45 @@ class Report:
     changed: int = 0
 
 
-#: the ids of a batch -> reasons and their tasks
-_Work = Callable[[Sequence[str]], Mapping[str, int]]
-
-
 def cancel(using: str, selection: Selection, *, dry_run: bool = False) -> Report:
     """Cancel tasks: at once while they wait, by request while they run."""
-    # Rows are read for receivers only where there are any.
-    on_ended = _tell_cancelled if task_cancelled.has_listeners() else None
-
-    def work(ids: Sequence[str]) -> Mapping[str, int]:
-        counts: Counter[str] = Counter()
-        for _ in range(_TRIES):
-            counts["cancelled"] += operate.cancel_waiting(using, ids, on_ended=on_ended)
-            counts["asked to stop"] += operate.ask_running(using, ids)
-            # One that was given back between the two statements was missed by both.
-            if not TaskRecord.objects.using(using).filter(pk__in=ids, state__in=sorted(PENDING)).exists():
-                break
-        return counts
-
-    reasons = dict.fromkeys(PENDING, "cancelled") | {State.RUNNING: "asked to stop"}
-    return _each(
-        using,
-        selection,
-        _CANCELLABLE,
-        reasons,
-        work=None if dry_run else work,
-        otherwise="ended meanwhile, or asked before",
-    )
+    return _each(using, selection, to_cancel(using, _tell_cancelled), dry_run=dry_run)
 
 
 def retry(using: str, selection: Selection, *, dry_run: bool = False) -> Report:
     """Let tasks that FAILED, were CANCELLED or EXPIRED run once more."""
-    published = _published(using)
-    reasons = dict.fromkeys(operate.RETRIABLE, "ready again")
-
-    def work(ids: Sequence[str]) -> Mapping[str, int]:
-        return {"ready again": operate.retry(using, ids, published=published)}
-
-    return _each(using, selection, operate.RETRIABLE, reasons, work=None if dry_run else work)
+    return _each(using, selection, to_retry(using), dry_run=dry_run)
 
 
-def requeue(using: str, selection: Selection, *, to_queue: str | None = None, dry_run: bool = False) -> Report:
-    """Let tasks run now that are due later, or whose worker is no more; ``to_queue``: in another queue.
+def requeue(
+    using: str,
+    selection: Selection,
+    *,
+    to_queue: str | None = None,
+    priority: int | None = None,
+    dry_run: bool = False,
+) -> Report:
+    """Let tasks run now that are due later, or whose worker is no more.
 
-    Of tasks that are READY already their broker is told once more, where there is one. Raises ``OptionError``.
+    ``to_queue``, ``priority``: in another queue, with another priority. Of tasks that are READY already their broker is
+    told once more, where there is one. Raises ``OptionError``.
     """
-    if to_queue is not None and not 0 < len(to_queue) <= MAX_QUEUE_NAME:
-        raise OptionError(f"to_queue={to_queue[:20]!r}: a queue's name has 1 to {MAX_QUEUE_NAME} characters.")
-    published = _published(using)
-    due = "ready now" if to_queue is None else f"moved to {to_queue}"
-    reasons = {State.SCHEDULED: due, State.READY: "published again" if to_queue is None else due}
-
-    def work(ids: Sequence[str]) -> Mapping[str, int]:
-        counts: Counter[str] = Counter()
-        if to_queue is None:
-            # In this order: none of them is counted twice.
-            counts["published again"] += operate.publish_again(using, ids)
-            counts[due] += operate.make_due(using, ids)
-        else:
-            counts[due] += operate.move(using, ids, to_queue, published=published)
-        counts["given back by lost workers"] += operate.take_back(using, ids)
-        return counts
-
-    return _each(
-        using,
-        selection,
-        _REQUEUEABLE,
-        reasons,
-        work=None if dry_run else work,
-        otherwise="left to a worker or a broker",
-    )
+    return _each(using, selection, to_requeue(using, to_queue=to_queue, priority=priority), dry_run=dry_run)
 
 
 def purge(using: str, selection: Selection, *, dry_run: bool = False) -> Report:
     """Delete tasks that wait, as if they had never been."""
-    reasons = dict.fromkeys(PENDING, "deleted")
+    return _each(using, selection, to_purge(using), dry_run=dry_run)
 
-    def work(ids: Sequence[str]) -> Mapping[str, int]:
-        return {"deleted": operate.delete_waiting(using, ids)}
 
-    return _each(using, selection, PENDING, reasons, work=None if dry_run else work)
+def discard(using: str, selection: Selection, *, dry_run: bool = False) -> Report:
+    """Delete tasks that FAILED, were CANCELLED or EXPIRED, once somebody has seen to them."""
+    return _each(using, selection, to_discard(using), dry_run=dry_run)
+
+
+def delete(using: str, selection: Selection, *, dry_run: bool = False) -> Report:
+    """Delete tasks that have ended."""
+    return _each(using, selection, to_delete(using), dry_run=dry_run)
 
 
 def purge_broker(backend: TaskqBackend, queue_name: str) -> int | None:
@@ -198,42 +148,15 @@ def _tell_cancelled(tasks: Iterable[tuple[str, str]]) -> None:
         send_cancelled(backend, task_id)
 
 
-def _published(using: str) -> list[str]:
-    """The aliases whose broker has to be told of tasks that are READY."""
-    return [backend.alias for backend in backends_on(using) if backend.config.is_kombu]
-
-
-def _each(
-    using: str,
-    selection: Selection,
-    states: frozenset[State],
-    reasons: Mapping[State, str],
-    *,
-    work: _Work | None,
-    otherwise: str = "changed meanwhile",
-) -> Report:
-    """Go through the tasks that are meant. ``states``: in which something can be done; only these, unless named.
-
-    ``reasons``: what would become of a task in each state. ``work`` None: nothing is done. ``otherwise``: what is said
-    of those to which ``work`` did nothing.
-    """
+def _each(using: str, selection: Selection, change: Change, *, dry_run: bool) -> Report:
+    """Go through the tasks that are meant; only those to which something can be done, unless they are named."""
     counts: Counter[str] = Counter()
     changed = 0
-    for batch in _batches(using, selection, states):
-        able = [task_id for task_id, state in batch if state in states]
-        counts.update(f"{state.value}: left alone" for _, state in batch if state not in states)
-        if work is None:
-            would = [
-                reasons.get(state, "given back if their workers are lost") for _, state in batch if state in states
-            ]
-            counts.update(would)
-            changed += sum(reason in reasons.values() for reason in would)
-        elif able:
-            done = Counter(work(able))
-            counts += done
-            changed += done.total()
-            counts[otherwise] += max(len(able) - done.total(), 0)
-    return Report(counts={reason: count for reason, count in counts.items() if count}, changed=changed)
+    for batch in _batches(using, selection, change.states):
+        found, number = change.try_out(batch) if dry_run else change.carry_out(batch)
+        counts += found
+        changed += number
+    return Report(counts=dict(counts), changed=changed)
 
 
 def _batches(using: str, selection: Selection, states: frozenset[State]) -> Iterator[list[tuple[str, State]]]:

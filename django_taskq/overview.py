@@ -16,18 +16,17 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .backend import TaskqBackend
+from .backlog import Backlog, Place, backlogs
 from .core.paused import Paused
 from .core.states import FINAL
 from .database import Now, database_now, moment_param, moment_reader
 from .models import PauseRecord, WorkerRecord
-from .transitions.claim import queue_names
+from .publication import known_queues
 
 #: tasks that are counted at most, in one queue and one state, where nobody wants to know more; beyond, there are more
 MOST = 10_000
 #: tasks that have ended, of which the newest are counted, and how old they may be, in seconds
 NEWEST, RECENT = 10_000, 3600.0
-#: tasks of each priority at the head of a queue among which the longest wait is looked for
-_HEAD = 50
 #: seconds that a broker gets to say what waits there
 _PATIENCE = 2.0
 
@@ -101,23 +100,7 @@ def overview(using: str, backends: Iterable[TaskqBackend], *, asks_brokers: bool
     now = database_now(using)
     stopped = PauseRecord.objects.using(using).paused()
     running, by_worker = _running(connection)
-    queues: list[QueueState] = []
-    for backend in backends:
-        waiting = queue_names(using, backend.alias)
-        names = sorted({*waiting, *(queue for alias, queue in running if alias == backend.alias), *stopped.queues})
-        depths = _depths(backend, names) if asks_brokers and backend.config.is_kombu else {}
-        queues += [
-            QueueState(
-                backend=backend.alias,
-                queue=name,
-                ready=count_ready(using, backend.alias, name, most) if name in waiting else 0,
-                running=running.get((backend.alias, name), 0),
-                oldest_wait=oldest_wait(using, backend.alias, name, now) if name in waiting else None,
-                is_paused=name in stopped.queues,
-                broker=depths.get(name),
-            )
-            for name in names
-        ]
+    queues = _queue_states(using, list(backends), stopped, running, asks_brokers=asks_brokers, most=most)
     scheduled, next_due = _scheduled(connection, now, most)
     return Overview(
         database=using,
@@ -131,34 +114,62 @@ def overview(using: str, backends: Iterable[TaskqBackend], *, asks_brokers: bool
     )
 
 
-def oldest_wait(using: str, backend: str, queue_name: str, now: datetime) -> float | None:
-    """Seconds for which the longest waiting task at the head of a queue has been ready to run; None: nothing waits."""
-    connection = connections[using]
-    read = moment_reader(connection)
-    waits: list[float] = []
-    priority: int | None = None
-    with connection.cursor() as cursor:
-        while True:
-            # One priority after the other: within each, the index has the oldest first.
-            below = "" if priority is None else "AND priority < %s "
-            where = f"state = 'READY' AND backend = %s AND queue_name = %s {below}"
-            params: list[Any] = [backend, queue_name, *([] if priority is None else [priority])]
-            cursor.execute(
-                f"SELECT priority FROM {_TABLE} WHERE {where} ORDER BY priority DESC LIMIT 1",
-                params,
+def queue_states(
+    using: str, backends: Sequence[TaskqBackend], stopped: Paused, *, asks_brokers: bool = False, most: int = MOST
+) -> list[QueueState]:
+    """The queues alone, as :func:`overview` has them, and those that settings and tasks name. ``stopped``: what is paused.
+
+    Four statements, and one more for each 50 queues or so.
+    """
+    running = _running(connections[using])[0]
+    return _queue_states(using, backends, stopped, running, asks_brokers=asks_brokers, most=most, with_empty=True)
+
+
+def _queue_states(
+    using: str,
+    backends: Sequence[TaskqBackend],
+    stopped: Paused,
+    running: Mapping[Place, int],
+    *,
+    asks_brokers: bool,
+    most: int,
+    with_empty: bool = False,
+) -> list[QueueState]:
+    waiting = backlogs(using, [backend.alias for backend in backends], most, likely=known_queues(backends))
+    queues: list[QueueState] = []
+    for backend in backends:
+        known = known_queues([backend]) if with_empty else set()
+        busy = {queue for alias, queue in (*waiting, *running) if alias == backend.alias}
+        names = sorted(known | busy | stopped.queues)
+        depths = _depths(backend, names) if asks_brokers and backend.config.is_kombu else {}
+        queues += [
+            _queue_state(
+                (backend.alias, name), waiting, running, is_paused=name in stopped.queues, broker=depths.get(name)
             )
-            row = cursor.fetchone()
-            if row is None:
-                return max(waits, default=None)
-            priority = row[0]
-            cursor.execute(
-                f"SELECT enqueued_at, run_after, last_attempted_at FROM {_TABLE} WHERE state = 'READY' AND backend = %s "
-                f"AND queue_name = %s AND priority = %s ORDER BY id LIMIT {_HEAD:d}",
-                [backend, queue_name, priority],
-            )
-            for moments in cursor.fetchall():
-                since = max(moment for moment in map(read, moments) if moment is not None)
-                waits.append(max((now - since).total_seconds(), 0.0))
+            for name in names
+        ]
+    return queues
+
+
+def _queue_state(
+    place: Place,
+    waiting: Mapping[Place, Backlog],
+    running: Mapping[Place, int],
+    *,
+    is_paused: bool,
+    broker: int | None,
+) -> QueueState:
+    backend, queue = place
+    backlog = waiting.get(place)
+    return QueueState(
+        backend=backend,
+        queue=queue,
+        ready=backlog.ready if backlog is not None else 0,
+        running=running.get(place, 0),
+        oldest_wait=backlog.oldest_wait if backlog is not None else None,
+        is_paused=is_paused,
+        broker=broker,
+    )
 
 
 def worker_states(using: str, by_worker: Mapping[str, int] | None = None) -> list[WorkerState]:
@@ -185,12 +196,6 @@ def worker_states(using: str, by_worker: Mapping[str, int] | None = None) -> lis
             )
         )
     return states
-
-
-def count_ready(using: str, backend: str, queue_name: str, most: int) -> int:
-    """Tasks of a queue that are READY; no more than ``most`` are counted."""
-    where = "state = 'READY' AND backend = %s AND queue_name = %s ORDER BY priority DESC, id"
-    return _count(connections[using], where, [backend, queue_name], most)
 
 
 def _count(connection: BaseDatabaseWrapper, where: str, params: Sequence[Any], most: int) -> int:

@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from django.db import DatabaseError, InterfaceError, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from . import registry
 from .brokers.kombu.outgoing import POSTER, Outgoing
@@ -38,7 +39,11 @@ def publication_of(backend: TaskqBackend, state: State) -> Publication:
         # The broker is told when it is due: what it hears before is dropped, and would count as told.
         return Publication.PENDING
     # While it is known to be down, the row says so from the start and is not written a second time.
-    return Publication.PRESUMED if _can_follow(backend) and backend.publisher.is_up else Publication.PENDING
+    return (
+        Publication.PRESUMED
+        if _can_follow(transaction.get_connection(backend.database)) and backend.publisher.is_up
+        else Publication.PENDING
+    )
 
 
 def publish_after_commit(backend: TaskqBackend, new: NewTask, ids: Sequence[str]) -> None:
@@ -66,8 +71,9 @@ def publish_calls(backend: TaskqBackend, new: NewTask, calls: Sequence[Call]) ->
     Those that the broker does not take become rows, so that they run when it is back; so do those for a queue that
     no worker would find otherwise.
     """
-    if _can_follow(backend) and _is_known(backend, new):
-        transaction.on_commit(partial(_publish_calls, backend, new, calls), using=backend.database)
+    connection = transaction.get_connection(backend.database)
+    if _can_follow(connection) and _is_known(backend, new):
+        connection.on_commit(partial(_publish_calls, backend, new, calls))
     else:
         _insert_calls(backend, new, calls)
 
@@ -90,9 +96,8 @@ def _is_known(backend: TaskqBackend, new: NewTask) -> bool:
     return is_its_own or new.queue_name in known_queues([backend])
 
 
-def _can_follow(backend: TaskqBackend) -> bool:
+def _can_follow(connection: BaseDatabaseWrapper) -> bool:
     """Whether something can be done right after the commit: not where the project begins transactions by hand."""
-    connection = transaction.get_connection(backend.database)
     return bool(connection.in_atomic_block or connection.get_autocommit())
 
 

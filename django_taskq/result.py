@@ -100,10 +100,9 @@ class TaskResult(UpstreamResult):
         timeout = self._checked(timeout)
         until = _Deadline(timeout)
         if not self.is_finished:
-            self._check_wanted()
-            ended = self._backend().result_store.wait(
-                self.id, timeout, is_recorded=self._is_recorded, ticket=self._ticket
-            )
+            backend = self._backend()
+            self._check_wanted(backend)
+            ended = backend.result_store.wait(self.id, timeout, is_recorded=self._is_recorded, ticket=self._ticket)
             self._end(ended)
         if isinstance(self._return_value, _Kept):
             # Also what keeps the value has no longer than the caller.
@@ -115,8 +114,9 @@ class TaskResult(UpstreamResult):
         timeout = self._checked(timeout)
         until = _Deadline(timeout)
         if not self.is_finished:
-            self._check_wanted()
-            ended = await self._backend().result_store.await_(
+            backend = self._backend()
+            self._check_wanted(backend)
+            ended = await backend.result_store.await_(
                 self.id, timeout, is_recorded=self._is_recorded, ticket=self._ticket
             )
             self._end(ended)
@@ -174,9 +174,9 @@ class TaskResult(UpstreamResult):
         options = getattr(self.task, "options", None)
         return options is None or bool(options.record)
 
-    def _check_wanted(self) -> None:
+    def _check_wanted(self, backend: TaskqBackend) -> None:
         """Raise ``ResultUnavailable`` when nobody is going to say how the task ended."""
-        if not self._is_recorded and not self._backend().settled(self.task.options).keeps_result:  # type: ignore[attr-defined]  # ours
+        if not self._is_recorded and not backend.settled(self.task.options).keeps_result:  # type: ignore[attr-defined]  # ours
             raise ResultUnavailable(_UNWANTED)
 
     def _backend(self) -> TaskqBackend:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from datetime import datetime, timedelta
 
 from django.db import IntegrityError, transaction
 
@@ -27,6 +28,8 @@ logger = logging.getLogger("django_taskq.control")
 
 #: tries at a schedule that others change at the same time
 _TRIES = 10
+#: how old a page may be that asks for a run; and by how much its clock may be ahead of the database's
+_ASKED_WITHIN, _CLOCKS_DIFFER = timedelta(days=1), timedelta(hours=1)
 
 
 def all_schedules() -> list[ScheduleRecord]:
@@ -100,22 +103,29 @@ def set_schedule_enabled(name: str, enabled: bool) -> bool:
     raise _busy(name)
 
 
-def run_schedule_now(name: str) -> TaskResult:
+def run_schedule_now(name: str, *, asked_at: datetime | None = None) -> TaskResult:
     """Enqueue a schedule's task, beside its ticks, which come when they would have; also of one that is disabled.
 
-    Whatever its overlap says; the next tick goes by it. Raises ``UnknownSchedule``, and what enqueueing the task raises.
+    Whatever its overlap says; the next tick goes by it. ``asked_at``: what is asked for at one moment happens once,
+    however often it is asked; within the last day. Raises ``TaskqError`` the second time, ``UnknownSchedule``, and what
+    enqueueing the task raises.
     """
     record = find_schedule(name)
     using = database_of(record)
     schedule = record.schedule
     ready = make_ready(schedule, rule_of(schedule), {backend.alias: backend for backend in backends_on(using)})
     task_id = str(uuid7(time.time()))
-    with transaction.atomic(using=using, savepoint=False):
-        now = database_now(using)
-        (result,) = enqueue_planned([Planned(ready, None, task_id)], now)
-        # Nobody else's tick: theirs are in whole seconds, or it is written to the microsecond.
-        ticks.note_ticks(using, [ticks.Tick(record.pk, now, BY_HAND, task_id)], now)
-        ticks.note_run(using, record.pk, task_id)
+    try:
+        # With a savepoint inside a transaction of the caller's: that goes on when it has been run.
+        with transaction.atomic(using=using):
+            now = database_now(using)
+            (result,) = enqueue_planned([Planned(ready, None, task_id)], now)
+            # Nobody else's tick: theirs are in whole seconds, or it is written to the microsecond.
+            tick_at = now if asked_at is None else _by_hand_at(asked_at, now)
+            ticks.note_ticks(using, [ticks.Tick(record.pk, tick_at, BY_HAND, task_id)], now)
+            ticks.note_run(using, record.pk, task_id)
+    except IntegrityError as error:
+        raise TaskqError(f"Schedule {name!r} was run already, as this page asks.") from error
     logger.info("Schedule %s was run.", name, extra={"action": "schedule_run", "task_id": task_id})
     return result
 
@@ -124,6 +134,13 @@ def database_of(record: ScheduleRecord) -> str:
     """The ``DATABASES`` alias that a schedule was read from."""
     assert record._state.db is not None  # noqa: SLF001  # Django's documented attribute
     return record._state.db  # noqa: SLF001
+
+
+def _by_hand_at(asked_at: datetime, now: datetime) -> datetime:
+    """The moment of a tick that somebody asked for then."""
+    if not now - _ASKED_WITHIN <= asked_at <= now + _CLOCKS_DIFFER:
+        raise TaskqError("This page is too old to run a schedule from: load it again.")
+    return asked_at if asked_at.microsecond else asked_at.replace(microsecond=1)
 
 
 def _checked(schedule: Schedule) -> str:

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from inspect import Parameter
 from typing import Any
 
-from django.views.debug import get_default_exception_reporter_filter
-
 from .aliases import taskq_backends
 from .core import codec
-from .core.sensitive import hidden_texts, hide_all, hide_keys, hide_sensitive, hide_texts
+from .core.sensitive import hidden_texts, hide_all, hide_keys, hide_texts
 from .exceptions import UnknownTask
+from .hiding import is_hidden_name, seen_arguments
 from .models import TaskRecord
 from .registry import resolve, signature
 
@@ -53,10 +52,7 @@ def sight_of(record: TaskRecord) -> Sight:
     if known is None:
         seen: Any = hide_all(args, kwargs)
     else:
-        names, signed = known
-        by_name = {one.name for one in signed if is_hidden_name(one.name)}
-        seen = hide_sensitive(args, kwargs, names | by_name, signed)
-        seen = [hide_keys(one, is_hidden_name) for one in seen]
+        seen = seen_arguments(args, kwargs, *known)
     secrets = hidden_texts([args, kwargs], list(seen))
     return Sight(
         arguments={"args": seen[0], "kwargs": seen[1]},
@@ -65,12 +61,6 @@ def sight_of(record: TaskRecord) -> Sight:
         secrets=frozenset(secrets),
         parameters=parameters,
     )
-
-
-def is_hidden_name(name: str) -> bool:
-    """Whether Django's error reports hide values of this name (``SafeExceptionReporterFilter.hidden_settings``)."""
-    hidden = getattr(get_default_exception_reporter_filter(), "hidden_settings", None)
-    return hidden is not None and hidden.search(name) is not None
 
 
 def sensitive_of(record: TaskRecord) -> tuple[frozenset[str], list[Parameter]] | None:

@@ -18,12 +18,13 @@ from django.db import connections
 
 #: PostgreSQL channels (NOTIFY). ``ready``: something can be claimed. ``due``: a run_after came into
 #: being. ``done``: payload of finished ids separated by spaces, or "*" for "look yourself". ``word``: workers are told something.
-#: ``schedule``: a schedule was changed.
+#: ``schedule``: a schedule was changed. ``operation``: something is to be done to many tasks.
 READY_CHANNEL = "django_taskq_ready"
 DUE_CHANNEL = "django_taskq_due"
 DONE_CHANNEL = "django_taskq_done"
 WORD_CHANNEL = "django_taskq_word"
 SCHEDULE_CHANNEL = "django_taskq_schedule"
+OPERATION_CHANNEL = "django_taskq_operation"
 
 #: PostgreSQL refuses payloads of 8,000 bytes and more (NOTIFY, "Parameters")
 MAX_PAYLOAD = 7_900

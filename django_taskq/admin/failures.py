@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from django.contrib import admin, messages
@@ -14,25 +15,31 @@ from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from ..control import retry
+from ..control import discard, retry
 from ..core.states import State
 from ..finding.groups import MOST_GROUPS, MOST_TASKS, FailureGroup, failure_groups
-from ..finding.search import BadSearch, parse
+from ..finding.search import BadSearch, Search, parse
 from ..models import FailureRecord
 from ..selection import Selection
 from ..sight import sight_of
+from . import operations
+from .actions import log_asked
+from .asking import ask, is_sent
 from .display import show_moment
 from .permissions import may
-from .readonly import ReadOnlyAdmin
+from .readonly import OnePageAdmin
+from .verbs import DISCARD, RETRY, Verb
 
 #: groups on the page
 _SHOWN = 50
-#: tasks that one request lets run again
+#: tasks that one request changes; more are an operation
 _AT_ONCE = 1_000
+#: characters of a message
+_MAX_MESSAGE = 500
 
 
 @admin.register(FailureRecord)
-class FailureAdmin(ReadOnlyAdmin):
+class FailureAdmin(OnePageAdmin):
     """One page, for who may see tasks."""
 
     def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
@@ -44,11 +51,11 @@ class FailureAdmin(ReadOnlyAdmin):
         return may(request, "view_taskrecord")
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """The groups; by POST, one of them runs again."""
+        """The groups; by POST, one of them runs again, or is discarded."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         if request.method == "POST":
-            return self._retry(request)
+            return self._act(request)
         found = failure_groups(self.get_queryset(request).db, limit=_SHOWN)
         sees = may(request, "view_payload")
         context = {
@@ -70,8 +77,10 @@ class FailureAdmin(ReadOnlyAdmin):
         message = error.message if error is not None and sees else ""
         return {
             "fingerprint": group.fingerprint,
+            # Two groups are two operations.
+            "token": operations.new_token(),
             "error": error.exception_class_path if error is not None else "",
-            "message": sight_of(group.newest).text(message[:500]) if message else "",
+            "message": sight_of(group.newest).text(message)[:_MAX_MESSAGE] if message else "",
             "place": (error.place if error is not None else "") or group.newest.name,
             "task": group.newest.name,
             "count": number_format(min(group.count, MOST_TASKS), force_grouping=True) + ("+" if group.is_more else ""),
@@ -81,8 +90,10 @@ class FailureAdmin(ReadOnlyAdmin):
             "newest_url": reverse(f"{site}:django_taskq_taskrecord_change", args=[group.newest.pk]),
         }
 
-    def _retry(self, request: HttpRequest) -> HttpResponse:
-        if not may(request, "operate_tasks"):
+    def _act(self, request: HttpRequest) -> HttpResponse:
+        """Let a group run again, or discard it: at once, or as an operation where it is large."""
+        verb = DISCARD if request.POST.get("verb") == DISCARD.name else RETRY
+        if not may(request, verb.permission):
             raise PermissionDenied
         here = HttpResponseRedirect(request.path)
         try:
@@ -94,9 +105,35 @@ class FailureAdmin(ReadOnlyAdmin):
             return here
         using = self.get_queryset(request).db
         selection = Selection(group=kind, states=frozenset({State.FAILED}), limit=_AT_ONCE)
-        changed = retry(using, selection).changed
-        text = ngettext("%(count)s task runs again.", "%(count)s tasks run again.", changed) % {"count": changed}
-        if changed >= _AT_ONCE:
-            text = f"{text} {_('There may be more of them: once more for the next.')}"
-        messages.success(request, text)
+        count = replace(selection, limit=_AT_ONCE + 1).rows(using).count()
+        if verb.is_asked and not is_sent(request):
+            return self._ask(request, verb, kind, count)
+        if count > _AT_ONCE:
+            search = Search(group=kind, state=State.FAILED.value)
+            return operations.begin(self, request, verb, search) or here
+        rows = list(selection.rows(using).only("pk", "name"))
+        if rows:
+            # By their ids: of those that fail meanwhile the log knows nothing.
+            log_asked(request, rows, str(verb.label))
+            selection = Selection(ids=tuple(str(row.pk) for row in rows))
+        changed = (retry if verb is RETRY else discard)(using, selection).changed if rows else 0
+        if verb is RETRY:
+            text = ngettext("%(count)s task runs again.", "%(count)s tasks run again.", changed)
+        else:
+            text = ngettext("%(count)s task was discarded.", "%(count)s tasks were discarded.", changed)
+        messages.success(request, text % {"count": changed})
         return here
+
+    def _ask(self, request: HttpRequest, verb: Verb, kind: str, count: int) -> HttpResponse:
+        more = (
+            _("More than %(count)s tasks") if count > _AT_ONCE else ngettext("%(count)s task", "%(count)s tasks", count)
+        )
+        return ask(
+            self,
+            request,
+            label=_("Discard all"),
+            question=verb.question,
+            lines=[more % {"count": f"{min(count, _AT_ONCE):,}"}, operations.search_in_words(Search(group=kind))],
+            hidden=[("group", kind), ("verb", verb.name), ("token", operations.new_token())],
+            is_destructive=True,
+        )

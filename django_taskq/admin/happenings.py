@@ -71,7 +71,7 @@ def _events(record: TaskRecord) -> Iterator[_Event]:
     if record.finished_at is not None:
         state = f"{record.get_state_display()}"
         if record.attempt in failed and record.state == "FAILED":
-            state = f"{state}, {_('for good')}"
+            state = _("Failed for good")
         yield _Event(_aware(record.finished_at), 5, record.state.lower(), state)
 
 
@@ -104,7 +104,8 @@ def show_errors(record: TaskRecord, sight: Sight | None) -> str:
 def _title(error: AttemptError) -> str:
     at = _parsed(error.at)
     moment = error.at if at is None else show_moment(_local(at), "milliseconds")
-    return format_html(_("Attempt {}, {}, {}"), error.attempt, moment, error.worker or "?")
+    words = _("Attempt {attempt}, {moment}, {worker}")
+    return format_html(words, attempt=error.attempt, moment=moment, worker=error.worker or "?")
 
 
 def _error_text(error: AttemptError, sight: Sight) -> SafeString:
@@ -131,7 +132,7 @@ def show_log(record: TaskRecord, sight: Sight) -> str:
     """The newest lines that the task logged, by level."""
     if not record.log:
         return EMPTY
-    lines = [_log_line(line) for line in sight.text(codec.shorten(record.log, MAX_SHOWN)).rstrip("\n").split("\n")]
+    lines = [_log_line(line) for line in codec.shorten(sight.text(record.log), MAX_SHOWN).rstrip("\n").split("\n")]
     return format_html('<pre class="taskq-text">{}</pre>', format_html_join("\n", "{}", ((line,) for line in lines)))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import PAGE_VAR, ChangeList
 from django.core.paginator import Paginator
@@ -24,6 +25,10 @@ from .permissions import may
 
 #: columns that may hold megabytes, and that the list does not show
 LONG = ("arguments", "options", "metadata", "result", "errors", "log", "headers", "progress", "worker_ids")
+
+
+#: tasks whose content is looked at for one request that acts on them
+_VERIFIED = 1_001
 
 
 class TaskList(ChangeList):
@@ -111,10 +116,22 @@ class TaskList(ChangeList):
         return search.narrowed(**chosen)
 
 
-def condition_of(text: str, rows: QuerySet[TaskRecord]) -> QuerySet[TaskRecord]:
-    """The rows among these that a search means, for what acts on more than a page; none where that cannot be said."""
+def chosen_of(text: str, rows: QuerySet[TaskRecord], request: HttpRequest) -> QuerySet[TaskRecord]:
+    """The rows among these that a search means and a request is about; none where it is no search.
+
+    Of a search that reads content: those in which who asks may see what was looked for, so that nobody learns from what
+    is done what is hidden.
+    """
     try:
         search = parse(text)
     except BadSearch:
         return rows.none()
-    return rows.none() if search.arguments else rows.filter(search.condition())
+    found = rows.filter(search.condition())
+    if not search.reads_content:
+        return found
+    if not may(request, "view_payload"):
+        return rows.none()
+    if request.POST.get("select_across", "0") in ("", "0"):
+        found = found.filter(pk__in=request.POST.getlist(ACTION_CHECKBOX_NAME))
+    ids = [record.pk for record in found.order_by("-pk")[:_VERIFIED] if content_has(record, search)]
+    return rows.filter(pk__in=ids)

@@ -20,9 +20,10 @@ from .. import registry
 from ..aliases import taskq_backends
 from ..core import codec
 from ..core.schedule import Missed, Overlap
-from ..core.sensitive import HIDDEN, hide_all, hide_sensitive
+from ..core.sensitive import HIDDEN, has_hidden, hide_all, uncover
 from ..database import as_utc
 from ..exceptions import UnknownTask
+from ..hiding import seen_arguments
 from ..models import ScheduleRecord
 from ..schedules.definition import Schedule
 from ..schedules.problems import check_schedule
@@ -174,17 +175,20 @@ class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]  # generic only i
     def _call(self) -> tuple[list[Any], dict[str, Any]]:
         """The arguments, with what was shown as hidden as it was."""
         positional, keyword = self._decoded("args", list), self._decoded("kwargs", dict)
-        if not self.instance.pk or HIDDEN not in [*positional, *keyword.values()]:
+        if not self.instance.pk or not has_hidden([positional, keyword]):
             return positional, keyword
         if self.cleaned_data.get("task") != self.instance.task:
             # The other one might show it.
             self.add_error("task", _("For another task, write the arguments that are hidden anew."))
             return positional, keyword
         was, named = call_of(self.instance)
-        return (
-            [was[at] if value == HIDDEN and at < len(was) else value for at, value in enumerate(positional)],
-            {name: named.get(name, value) if value == HIDDEN else value for name, value in keyword.items()},
-        )
+        # A position stays that of its parameter, however many come after it.
+        padded = [*was, *([HIDDEN] * len(positional))][: len(positional)]
+        positional, keyword = uncover(positional, padded), uncover(keyword, named)
+        for name, value in (("args", positional), ("kwargs", keyword)):
+            if has_hidden(value):
+                self.add_error(name, _("Write what is hidden anew where you have moved it."))
+        return positional, keyword
 
     def _decoded(self, name: str, kind: type) -> Any:
         text = self.cleaned_data.get(name) or ("[]" if kind is list else "{}")
@@ -213,7 +217,7 @@ def shown_call(record: ScheduleRecord) -> tuple[list[Any], dict[str, Any]]:
         return hide_all(args, kwargs)
     parameters = list(registry.signature(task.func).parameters.values())
     names = getattr(getattr(task, "options", None), "sensitive", frozenset[str]())
-    return hide_sensitive(args, kwargs, names, parameters[1:] if task.takes_context else parameters)
+    return seen_arguments(args, kwargs, names, parameters[1:] if task.takes_context else parameters)
 
 
 def task_choices(own: str) -> list[str]:

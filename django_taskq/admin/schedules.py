@@ -39,7 +39,7 @@ from ..schedule_control import (
 from ..schedules.definition import Schedule, next_runs
 from ..schedules.wording import in_words
 from ..sight import Sight
-from . import display
+from . import display, once
 from .permissions import may
 from .readonly import ReadOnlyAdmin
 from .schedule_form import ScheduleForm, shown_call
@@ -94,6 +94,7 @@ class ScheduleRecordAdmin(ReadOnlyAdmin):
     """Schedules; only ``schedule_control`` writes them."""
 
     form = ScheduleForm
+    action_form = once.OnceActionForm
     change_form_template = "admin/django_taskq/schedulerecord/change_form.html"
     list_display = ("name", "when", "task", "is_on", "next_text", "last_text", "source", "problem_text")
     list_filter = (EnabledFilter, "source", "kind")
@@ -185,6 +186,7 @@ class ScheduleRecordAdmin(ReadOnlyAdmin):
         """With the buttons of a schedule that is there."""
         record = context.get("original")
         context["is_operable"] = record is not None and self.has_operate_permission(request)
+        context["asked_at"] = once.moment_of_page()
         context["is_enabled"] = record is not None and record.is_enabled
         return super().render_change_form(request, context, *args, **kwargs)
 
@@ -286,7 +288,7 @@ class ScheduleRecordAdmin(ReadOnlyAdmin):
         done = 0
         for record in records:
             try:
-                said = _do(verb, record)
+                said = _do(verb, record, once.asked_at(request))
             except _FAILURES as error:
                 self.message_user(request, f"{record.name}: {error}", messages.ERROR)
                 continue
@@ -356,13 +358,13 @@ class ScheduleRecordAdmin(ReadOnlyAdmin):
         return display.show_json(codec.encode({"args": args, "kwargs": kwargs}), sight)
 
 
-def _do(verb: str, record: ScheduleRecord) -> str:
+def _do(verb: str, record: ScheduleRecord, asked_at: datetime | None) -> str:
     """What was done, for the log; "" for nothing."""
     if verb == "run":
-        return f"Run now: task {run_schedule_now(record.name).id}"
+        return gettext("Run now: task %(id)s") % {"id": run_schedule_now(record.name, asked_at=asked_at).id}
     if not set_schedule_enabled(record.name, verb == "enable"):
         return ""
-    return f"{verb.capitalize()}d"
+    return gettext("Enabled") if verb == "enable" else gettext("Disabled")
 
 
 def _worded(record: ScheduleRecord) -> str:

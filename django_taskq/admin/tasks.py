@@ -20,7 +20,7 @@ from ..sight import Sight, sight_of
 from . import display, happenings
 from .actions import TaskActions
 from .filters import QueueFilter, StateFilter, TaskFilter
-from .listing import LONG, TaskList, condition_of
+from .listing import LONG, TaskList, chosen_of
 from .permissions import may
 
 #: tasks of the same name that a task's page lists
@@ -168,7 +168,7 @@ class TaskRecordAdmin(TaskActions):
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
         """What actions on all that is found act on; the list itself asks in its own way."""
-        return (condition_of(search_term, queryset), False) if search_term else (queryset, False)
+        return (chosen_of(search_term, queryset, request), False) if search_term else (queryset, False)
 
     @admin.display(description=_("state"))
     def state_text(self, record: TaskRecord) -> str:

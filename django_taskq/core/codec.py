@@ -25,6 +25,8 @@ _NO_CONTAINERS = frozenset({str, int, float, bool, bytes, type(None)})
 #: 309 digits may exceed 1.8e308, the largest double (IEEE 754). Looked for where digits begin only: from each of them
 #: it would take 17 s for 16 MB of runs of 308.
 _LONG_NUMBER = re.compile(r"[0-9](?<![0-9].)[0-9]{308}", re.DOTALL)
+#: what stands where :func:`shorten` has cut
+_LEFT_OUT = re.compile(r"(\n… \d+ characters left out …\n)")
 #: what text columns and terminals cannot carry: NUL and lone surrogates
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
@@ -76,6 +78,11 @@ def encode(value: object) -> str:
     return text
 
 
+def quoted(text: str) -> str:
+    """:func:`encode` for a text: nearly all of ours need no escapes, which is seen sooner than looked for."""
+    return f'"{text}"' if text.isprintable() and '"' not in text and "\\" not in text else encode(text)
+
+
 def decode(text: str) -> JSON:
     """The value of JSON text made by :func:`encode`."""
     value: JSON = json.loads(text)
@@ -104,6 +111,11 @@ def shorten(text: str, limit: int) -> str:
         return text
     half = (limit - 40) // 2
     return f"{text[:half]}\n… {len(text) - 2 * half} characters left out …\n{text[-half:]}"
+
+
+def pieces(text: str) -> list[str]:
+    """``text``, apart where :func:`shorten` has cut it: every second piece says how much is left out."""
+    return _LEFT_OUT.split(text)
 
 
 def _refuse_depth(value: object) -> None:

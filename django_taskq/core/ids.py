@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
+from hashlib import sha256
 from uuid import UUID
+
+#: ids for which the kernel is asked for chance at once. Asking lets other threads go first, which may take milliseconds.
+_STOCK = 64
+#: bytes of chance in an id
+_CHANCE = 9
+#: the bits of an id after its variant
+_TAIL = (1 << 62) - 1
 
 
 class UUID7Generator:
@@ -22,11 +30,12 @@ class UUID7Generator:
         self._lock = threading.Lock()
         self._millisecond = -1
         self._counter = 0
+        self._stock: list[int] = []
 
     def __call__(self, now: float) -> UUID:
         """A new id for the wall-clock time ``now`` (seconds since the epoch)."""
         millisecond = int(now * 1000)
-        tail = int.from_bytes(os.urandom(9), "big")
+        tail = self._chance()
         with self._lock:
             if millisecond > self._millisecond:
                 self._millisecond = millisecond
@@ -42,6 +51,34 @@ class UUID7Generator:
         value |= 0x7 << 76 | (counter >> 30) << 64
         value |= 0b10 << 62 | (counter & 0x3FFF_FFFF) << 32 | tail & 0xFFFF_FFFF
         return UUID(int=value)
+
+    def _chance(self) -> int:
+        """72 random bits that nobody else gets."""
+        try:
+            # No race: a list gives each of its items to one thread.
+            return self._stock.pop()
+        except IndexError:
+            data = os.urandom(_CHANCE * _STOCK)
+            stock = [int.from_bytes(data[start : start + _CHANCE], "big") for start in range(0, len(data), _CHANCE)]
+            tail = stock.pop()
+            self._stock.extend(stock)
+            return tail
+
+
+def derived(seed: UUID, source: UUID) -> UUID:
+    """An id of the time that ``seed`` has, always the same for the same two."""
+    tail = int.from_bytes(sha256(seed.bytes + source.bytes).digest()[:8], "big") & _TAIL
+    return UUID(int=seed.int & ~_TAIL | tail)
+
+
+def upper_bound(now: float) -> UUID:
+    """The greatest id that can be made at the wall-clock time ``now``."""
+    return UUID(int=(int(now * 1000) & 0xFFFF_FFFF_FFFF) << 80 | (1 << 80) - 1)
+
+
+def millisecond_of(task_id: UUID) -> int:
+    """When an id was made, in milliseconds since the epoch."""
+    return task_id.int >> 80
 
 
 #: the process-wide generator

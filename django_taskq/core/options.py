@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import TypeAlias
 
 from ..exceptions import OptionError
@@ -86,6 +87,9 @@ CARRIED = (
     "sensitive",
 )
 
+#: their values, and those of all, with one call
+_carried, _all = attrgetter(*CARRIED), attrgetter(*OPTION_NAMES)
+
 
 def parse_options(given: Mapping[str, object]) -> TaskOptions:
     """The options of a task from what its author wrote; raises ``OptionError`` naming the option."""
@@ -119,9 +123,8 @@ def encode_overrides(options: TaskOptions, base: TaskOptions) -> str:
     if options is base:
         return ""
     changed: dict[str, object] = {}
-    for name in CARRIED:
-        value = getattr(options, name)
-        if value != getattr(base, name):
+    for name, value, known in zip(CARRIED, _carried(options), _carried(base), strict=True):
+        if value != known:
             changed[name] = _encode_backoff(value) if name == "backoff" else _plain(value)
     return codec.encode(changed) if changed else ""
 
@@ -133,7 +136,7 @@ def decode_overrides(text: str, base: TaskOptions) -> TaskOptions:
     changed = codec.decode(text)
     if not isinstance(changed, dict):
         raise OptionError(f"Stored options must be a JSON object, not {type(changed).__name__}.")
-    values = {option: getattr(base, option) for option in OPTION_NAMES}
+    values = dict(zip(OPTION_NAMES, _all(base), strict=True))
     for name, value in changed.items():
         if name not in CARRIED:
             raise OptionError(f"Stored option {name!r} is not known here.")

@@ -100,8 +100,8 @@ def encode_body(reply: Reply, max_body: int = MAX_BODY) -> bytes:
         result = codec.encode(_exception(reply.state, error))
     traceback = codec.clean(error.traceback) if error is not None else ""
     body = (
-        f'{{"task_id":{codec.encode(reply.task_id)},"status":"{_STATUS[reply.state]}","result":{result or "null"},'
-        f'"traceback":{codec.encode(traceback or None)},"children":[]{_extras(reply)}}}'
+        f'{{"task_id":{codec.quoted(reply.task_id)},"status":"{_STATUS[reply.state]}","result":{result or "null"},'
+        f'"traceback":{codec.quoted(traceback) if traceback else "null"},"children":[]{_extras(reply)}}}'
     ).encode()
     if len(body) > max_body:
         raise ValueError(f"The result takes {len(body)} bytes; at most {max_body} can be kept or sent.")
@@ -170,7 +170,7 @@ def decode_reply(
 def _extras(reply: Reply) -> str:
     """What Celery has no word for, in a key that it does not look at."""
     parts = [
-        f'"{name}":{codec.encode(text)}' for name, text in (("name", reply.name), ("worker", reply.worker)) if text
+        f'"{name}":{codec.quoted(text)}' for name, text in (("name", reply.name), ("worker", reply.worker)) if text
     ]
     if reply.attempt:
         parts.append(f'"attempt":{reply.attempt}')

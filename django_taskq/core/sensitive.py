@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from inspect import Parameter
+from typing import Any
+from urllib.parse import quote, quote_plus
 
 from . import codec
 
@@ -11,6 +13,8 @@ from . import codec
 HIDDEN = "••••••"
 #: characters; what is shorter is not looked for in other texts, where it would stand for itself
 MIN_SECRET = 4
+#: characters of a line of a secret that is looked for by itself
+_LONG_LINE = 8
 
 _BY_POSITION = frozenset({Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD})
 
@@ -60,6 +64,29 @@ def hide_keys(value: object, is_hidden: Callable[[str], object]) -> object:
     return value
 
 
+def has_hidden(value: object) -> bool:
+    """Whether anything is hidden in a JSON value."""
+    if isinstance(value, dict):
+        return any(map(has_hidden, value.values()))
+    if isinstance(value, list):
+        return any(map(has_hidden, value))
+    return value == HIDDEN
+
+
+def uncover(shown: Any, value: object) -> Any:
+    """A JSON value that somebody has edited as it was shown, with what is hidden in it as it is in ``value``.
+
+    Hidden stays what is not where it was: in a list of another length, under another key.
+    """
+    if shown == HIDDEN:
+        return value
+    if isinstance(shown, dict) and isinstance(value, dict):
+        return {key: uncover(one, value.get(key, HIDDEN)) for key, one in shown.items()}
+    if isinstance(shown, list) and isinstance(value, list) and len(shown) == len(value):
+        return [uncover(one, other) for one, other in zip(shown, value, strict=True)]
+    return shown
+
+
 def hidden_texts(value: object, shown: object) -> set[str]:
     """Texts and numbers in a JSON value that ``shown``, the same value as it may be shown, hides.
 
@@ -75,13 +102,45 @@ def hidden_texts(value: object, shown: object) -> set[str]:
 
 
 def hide_texts(text: str, secrets: Collection[str]) -> str:
-    """``text`` with all that is in ``secrets`` hidden, also as it stands in JSON."""
-    for secret in sorted(secrets, key=len, reverse=True):
-        text = text.replace(secret, HIDDEN)
-        escaped = codec.encode(secret)[1:-1]
-        if escaped != secret:
-            text = text.replace(escaped, HIDDEN)
+    """``text`` with all that is in ``secrets`` hidden.
+
+    Also as it stands in JSON, in Python, or in a URL; of a long one what is left where the text was cut.
+    """
+    shapes = sorted({shape for secret in secrets for shape in _shapes_of(secret)}, key=len, reverse=True)
+    for shape in shapes:
+        text = text.replace(shape, HIDDEN)
+    pieces = codec.pieces(text)
+    for index in range(0, len(pieces) - 1, 2):
+        pieces[index] = _without_beginning(pieces[index], shapes)
+        pieces[index + 2] = _without_end(pieces[index + 2], shapes)
+    return "".join(pieces)
+
+
+def _shapes_of(secret: str) -> Iterator[str]:
+    yield secret
+    yield codec.encode(secret)[1:-1]
+    yield repr(secret)[1:-1]
+    yield quote(secret, safe="")
+    yield quote_plus(secret)
+    # A log or a group of exceptions may indent them.
+    yield from (line for line in secret.splitlines() if len(line) >= _LONG_LINE)
+
+
+def _without_beginning(text: str, shapes: Sequence[str]) -> str:
+    """``text`` without the beginning of a secret at its end."""
+    for shape in shapes:
+        tail = text[-len(shape) :]
+        at = tail.find(shape[:MIN_SECRET])
+        while at >= 0:
+            if shape.startswith(tail[at:]):
+                return text[: len(text) - len(tail) + at] + HIDDEN
+            at = tail.find(shape[:MIN_SECRET], at + 1)
     return text
+
+
+def _without_end(text: str, shapes: Sequence[str]) -> str:
+    """``text`` without the end of a secret at its beginning."""
+    return _without_beginning(text[::-1], [shape[::-1] for shape in shapes])[::-1]
 
 
 def _leaves(value: object) -> Iterator[str]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..core.outcome import AttemptError
-from ..database import read_id
+from ..database import id_param, read_id
 from ..models import TaskRecord
 from ..sight import SPOILT
 from .lanes import TABLE, UNSUCCESSFUL_SQL
@@ -83,17 +84,68 @@ def failure_groups(using: str, *, limit: int) -> FailureGroups:
     return FailureGroups(groups=groups, total=len(ends))
 
 
+def newest_failures(using: str, kinds: Sequence[tuple[str, str]]) -> list[FailureGroup]:
+    """Groups of which the newest task's id is known; without the first of each. One statement.
+
+    Raises the database's errors.
+    """
+    if not kinds:
+        return []
+    connection = connections[using]
+    columns = "id, name, queue_name, backend, state, arguments, options, errors, finished_at"
+    one = (
+        f"SELECT {columns}, %s AS kind, (SELECT COUNT(*) FROM (SELECT 1 FROM {TABLE} WHERE {_condition(connection)} "
+        f"AND fingerprint = %s LIMIT {MOST_TASKS + 1:d}) AS found) AS tasks FROM {TABLE} WHERE id = %s"
+    )
+    params = [value for kind, last in kinds for value in (kind, kind, id_param(connection, last))]
+    rows: list[Any] = list(TaskRecord.objects.using(using).raw(" UNION ALL ".join([one] * len(kinds)), params))
+    by_kind = {row.kind: row for row in rows}
+    return [
+        FailureGroup(
+            fingerprint=kind,
+            count=row.tasks,
+            first_at=None,
+            last_at=row.finished_at,
+            newest=row,
+            error=_error_of(row),
+        )
+        for kind, _last in kinds
+        # What was retried since has no end.
+        if (row := by_kind.get(kind)) is not None and row.finished_at is not None
+    ]
+
+
+def kinds_with_newest(connection: BaseDatabaseWrapper, limit: int) -> tuple[str, str]:
+    """A common table expression, and a query that needs it: kind, and id and end of its newest task, newest first."""
+    mine = f"SELECT t.id FROM {TABLE} AS t WHERE {_condition(connection)} AND t.fingerprint = kinds.kind"
+    newest = (
+        "SELECT ends.kind, task.id, task.finished_at FROM "
+        f"(SELECT kind, ({mine} ORDER BY t.fingerprint DESC, t.id DESC LIMIT 1) AS last FROM kinds WHERE kind IS NOT NULL) "
+        f"AS ends JOIN {TABLE} AS task ON task.id = ends.last WHERE task.finished_at IS NOT NULL "
+        f"ORDER BY task.finished_at DESC LIMIT {limit:d}"
+    )
+    return _hops(connection), newest
+
+
+def _hops(connection: BaseDatabaseWrapper) -> str:
+    """The kinds there are: hops through the index from one to the next."""
+    where = _condition(connection)
+    return (
+        "kinds (kind, hops) AS ("
+        f"SELECT * FROM (SELECT fingerprint, 1 FROM {TABLE} WHERE {where} AND fingerprint >= '' "
+        "ORDER BY fingerprint LIMIT 1) AS head "
+        f"UNION ALL SELECT (SELECT t.fingerprint FROM {TABLE} AS t WHERE {where} AND t.fingerprint > kinds.kind "
+        f"ORDER BY t.fingerprint LIMIT 1), hops + 1 FROM kinds WHERE kinds.kind IS NOT NULL AND hops < {MOST_GROUPS:d})"
+    )
+
+
 def _ends(connection: BaseDatabaseWrapper) -> Mapping[str, tuple[str, str]]:
-    """Kind -> its oldest and its newest task; hops through the index from one kind to the next."""
+    """Kind -> its oldest and its newest task."""
     where = _condition(connection)
     mine = f"SELECT t.id FROM {TABLE} AS t WHERE {where} AND t.fingerprint = kinds.kind ORDER BY t.fingerprint"
     with connection.cursor() as cursor:
         cursor.execute(
-            "WITH RECURSIVE kinds (kind, hops) AS ("
-            f"SELECT * FROM (SELECT fingerprint, 1 FROM {TABLE} WHERE {where} AND fingerprint >= '' "
-            "ORDER BY fingerprint LIMIT 1) AS head "
-            f"UNION ALL SELECT (SELECT t.fingerprint FROM {TABLE} AS t WHERE {where} AND t.fingerprint > kinds.kind "
-            f"ORDER BY t.fingerprint LIMIT 1), hops + 1 FROM kinds WHERE kinds.kind IS NOT NULL AND hops < {MOST_GROUPS:d}) "
+            f"WITH RECURSIVE {_hops(connection)} "
             f"SELECT kind, ({mine}, t.id LIMIT 1), ({mine} DESC, t.id DESC LIMIT 1) FROM kinds WHERE kind IS NOT NULL"
         )
         return {kind: (read_id(first), read_id(last)) for kind, first, last in cursor.fetchall() if first and last}

@@ -9,8 +9,11 @@ from typing import Self
 from uuid import UUID
 
 from django.db.models import Q
+from django.db.models.functions import Substr
+from django.db.models.lookups import Exact
 from django.utils.translation import gettext as _
 
+from ..core import codec
 from ..core.states import State
 from ..selection import Selection
 
@@ -69,13 +72,16 @@ class Search:
             "pk": self.id,
             "state": self.state,
             "name": self.task,
-            "name__startswith": self.prefix,
             "queue_name": self.queue,
             "worker_id": self.worker,
-            "errors__icontains": self.error,
+            "errors__icontains": codec.encode(self.error)[1:-1],
             "fingerprint": self.group,
         }
-        return Q(**{lookup: value for lookup, value in given.items() if value})
+        condition = Q(**{lookup: value for lookup, value in given.items() if value})
+        if self.prefix:
+            # Not LIKE, which does not tell upper case from lower on SQLite.
+            condition &= Q(Exact(Substr("name", 1, len(self.prefix)), self.prefix))
+        return condition
 
     def selection(self) -> Selection | None:
         """The same for what changes many tasks; None where it cannot be said, as with ``arguments``."""

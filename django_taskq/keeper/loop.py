@@ -14,10 +14,20 @@ from django.db import DatabaseError, InterfaceError, connections
 from ..aliases import backends_on
 from ..backend import TaskqBackend
 from ..database import tune_worker_connection
-from ..wakeup import DUE_CHANNEL, READY_CHANNEL, SCHEDULE_CHANNEL, Wakeup, open_wakeup, settling_pause
+from ..wakeup import (
+    DUE_CHANNEL,
+    OPERATION_CHANNEL,
+    READY_CHANNEL,
+    SCHEDULE_CHANNEL,
+    Wakeup,
+    open_wakeup,
+    settling_pause,
+)
 from .duties import Duty, expire, forget, promote, prune, rescue
+from .operations import Operations
 from .outbox import Outbox
 from .schedules import Schedules, prune_old_ticks
+from .statistics import add_up
 from .stores import sweep_stores
 
 logger = logging.getLogger("django_taskq.keeper")
@@ -61,7 +71,7 @@ class Keeper:
                 tune_worker_connection(connections[self._using])
                 # The outbox is for what is READY, too, where a message broker has to be told.
                 outbox = self._outbox()
-                channels = [DUE_CHANNEL, SCHEDULE_CHANNEL]
+                channels = [DUE_CHANNEL, SCHEDULE_CHANNEL, OPERATION_CHANNEL]
                 wakeup = open_wakeup(self._using, channels if outbox is None else [*channels, READY_CHANNEL])
                 self._keep(wakeup, outbox)
             except Exception as error:  # without this thread nothing would come due, and nobody would notice
@@ -87,7 +97,7 @@ class Keeper:
         return Outbox(self._using, backends) if backends else None
 
     def _keep(self, wakeup: Wakeup, outbox: Outbox | None) -> None:
-        duties, hinted, schedules = self._duties(wakeup, outbox)
+        duties, hinted, named = self._duties(wakeup, outbox)
         settled_at = 0.0
         while True:
             for duty, at in duties.items():
@@ -104,20 +114,22 @@ class Keeper:
             if is_hinted:
                 channels = {hint.channel for hint in wakeup.drain()}
                 settled_at = time.monotonic() + wakeup.settles_in
-                if SCHEDULE_CHANNEL in channels:
-                    duties[schedules] = 0.0
+                duties.update((duty, 0.0) for channel, duty in named.items() if channel in channels)
             if (is_hinted or now < settled_at) and wakeup.has_news():
                 duties.update(dict.fromkeys(hinted, 0.0))
                 if wakeup.settles_in:
-                    # Whatever was written: it may have been a schedule.
-                    duties[schedules] = min(duties[schedules], schedules.looked_at + _UNHINTED)
+                    # Whatever was written: it may have been a schedule, or an operation.
+                    duties.update((duty, min(duties[duty], duty.looked_at + _UNHINTED)) for duty in named.values())
 
-    def _duties(self, wakeup: Wakeup, outbox: Outbox | None) -> tuple[dict[Duty, float], list[Duty], Schedules]:
-        """All duties, at once; those that a hint may concern; and the one that fires schedules."""
+    def _duties(
+        self, wakeup: Wakeup, outbox: Outbox | None
+    ) -> tuple[dict[Duty, float], list[Duty], dict[str, Schedules | Operations]]:
+        """All duties, at once; those that a hint may concern; and those that have hints of their own, by channel."""
         longest = _UNHINTED if wakeup.trusted_for is None else wakeup.trusted_for
         promote_due = promote(self._using, longest)
         # Of all aliases, as above.
         schedules = Schedules(self._using, backends_on(self._using), longest)
+        operations = Operations(self._using, is_hinted=wakeup.trusted_for is not None)
         lease = min(backend.config.lease for backend in self._backends)
         duties: dict[Duty, float] = dict.fromkeys(
             (
@@ -129,6 +141,9 @@ class Keeper:
                 forget(self._using),
                 sweep_stores(self._backends),
                 prune_old_ticks(self._using),
+                add_up(self._using),
+                # Last: it takes the longest, and is in nobody's way.
+                operations,
             ),
             0.0,
         )
@@ -137,7 +152,7 @@ class Keeper:
             # After what makes tasks READY, and as soon.
             duties[outbox] = 0.0
             hinted.append(outbox)
-        return duties, hinted, schedules
+        return duties, hinted, {SCHEDULE_CHANNEL: schedules, OPERATION_CHANNEL: operations}
 
     def _wait(self, wakeup: Wakeup, pause: float) -> bool:
         """Whether something came before the ``pause`` was over."""

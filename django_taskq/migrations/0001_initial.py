@@ -31,6 +31,33 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name='OperationRecord',
+            fields=[
+                ('id', models.BigAutoField(primary_key=True, serialize=False, verbose_name='id')),
+                ('token', models.CharField(help_text='of the page that asked: it asks once', max_length=32, unique=True, verbose_name='token')),
+                ('verb', models.CharField(max_length=16, verbose_name='verb')),
+                ('search', models.TextField(default='{}', help_text='JSON object: which tasks', verbose_name='search')),
+                ('parameters', models.TextField(default='{}', help_text='JSON object: queue, priority', verbose_name='parameters')),
+                ('asked_by', models.CharField(blank=True, default='', max_length=150, verbose_name='asked by')),
+                ('asked_at', django_taskq.models.fields.InstantField(verbose_name='asked')),
+                ('state', models.CharField(choices=[('WAITING', 'Waiting'), ('RUNNING', 'Running'), ('DONE', 'Done'), ('ABORTED', 'Aborted'), ('FAILED', 'Failed')], default='WAITING', max_length=8, verbose_name='state')),
+                ('first', models.UUIDField(help_text='no task before this one is looked at', verbose_name='first')),
+                ('until', models.UUIDField(help_text='nor any after this one: it came later', verbose_name='until')),
+                ('after', models.UUIDField(blank=True, help_text='up to here all is done', null=True, verbose_name='after')),
+                ('seen', models.BigIntegerField(default=0, verbose_name='seen')),
+                ('changed', models.BigIntegerField(default=0, verbose_name='changed')),
+                ('counts', models.TextField(default='{}', help_text='JSON object: what became of how many', verbose_name='counts')),
+                ('error', models.TextField(blank=True, default='', verbose_name='error')),
+                ('finished_at', django_taskq.models.fields.InstantField(blank=True, null=True, verbose_name='finished')),
+            ],
+            options={
+                'verbose_name': 'operation',
+                'verbose_name_plural': 'operations',
+                'db_table': 'django_taskq_operation',
+                'default_permissions': ('view',),
+            },
+        ),
+        migrations.CreateModel(
             name='PauseRecord',
             fields=[
                 ('id', models.BigAutoField(primary_key=True, serialize=False, verbose_name='id')),
@@ -45,6 +72,24 @@ class Migration(migrations.Migration):
                 'db_table': 'django_taskq_pause',
                 'default_permissions': ('view',),
                 'constraints': [models.UniqueConstraint(fields=('kind', 'name'), name='taskq_pause_once')],
+            },
+        ),
+        migrations.CreateModel(
+            name='StatisticsRecord',
+            fields=[
+                ('id', models.BigAutoField(primary_key=True, serialize=False, verbose_name='id')),
+                ('period', models.IntegerField(help_text='seconds: a minute, an hour or a day', verbose_name='period')),
+                ('starts', models.BigIntegerField(help_text='seconds since 1970, UTC', verbose_name='start')),
+                ('source', models.CharField(default='', help_text='the process; empty: all', max_length=32, verbose_name='source')),
+                ('totals', models.TextField(default='', help_text='JSON, see core.counts', verbose_name='totals')),
+                ('series', models.TextField(default='', help_text='JSON: by task and queue', verbose_name='series')),
+            ],
+            options={
+                'verbose_name': 'statistics',
+                'verbose_name_plural': 'statistics',
+                'db_table': 'django_taskq_statistics',
+                'default_permissions': (),
+                'constraints': [models.UniqueConstraint(fields=('period', 'starts', 'source'), name='taskq_statistics_once')],
             },
         ),
         migrations.CreateModel(
@@ -128,12 +173,40 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name='DashboardRecord',
+            fields=[
+            ],
+            options={
+                'verbose_name': 'dashboard',
+                'verbose_name_plural': 'dashboard',
+                'proxy': True,
+                'default_permissions': (),
+                'indexes': [],
+                'constraints': [],
+            },
+            bases=('django_taskq.taskrecord',),
+        ),
+        migrations.CreateModel(
             name='FailureRecord',
             fields=[
             ],
             options={
                 'verbose_name': 'failure',
                 'verbose_name_plural': 'failures',
+                'proxy': True,
+                'default_permissions': (),
+                'indexes': [],
+                'constraints': [],
+            },
+            bases=('django_taskq.taskrecord',),
+        ),
+        migrations.CreateModel(
+            name='QueueRecord',
+            fields=[
+            ],
+            options={
+                'verbose_name': 'queue',
+                'verbose_name_plural': 'queues',
                 'proxy': True,
                 'default_permissions': (),
                 'indexes': [],

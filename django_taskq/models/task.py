@@ -17,7 +17,8 @@ from .fields import InstantField, NameField, StateIndex
 #: what ``published_at`` says of a task that no broker has been told of yet
 NEVER_PUBLISHED = datetime(1970, 1, 1, tzinfo=UTC)
 
-_LABELS = {
+#: the states as people are told them
+STATE_LABELS = {
     State.WAITING: _("Waiting"),
     State.SCHEDULED: _("Scheduled"),
     State.READY: _("Ready"),
@@ -58,7 +59,7 @@ class TaskRecord(models.Model):
     backend = NameField(_("backend"), max_length=64)
     priority = models.SmallIntegerField(_("priority"), default=0)
     state = models.CharField(
-        _("state"), max_length=10, choices=[(state.value, label) for state, label in _LABELS.items()]
+        _("state"), max_length=10, choices=[(state.value, label) for state, label in STATE_LABELS.items()]
     )
 
     arguments = models.TextField(_("arguments"), default="[[],{}]", help_text=_("JSON: positional, then keyword"))

@@ -12,10 +12,10 @@ from django.db import connections
 
 from ..aliases import taskq_backends
 from ..backend import TaskqBackend
+from ..backlog import backlogs
 from ..core.states import State
-from ..database import database_now
-from ..overview import count_ready, oldest_wait, worker_states
-from ..transitions.claim import queue_names
+from ..overview import worker_states
+from ..publication import known_queues
 
 #: tasks of one queue, or of one state, beyond which nobody counts
 MOST = 100_000
@@ -51,21 +51,20 @@ def read_figures() -> Figures:
     for backend in taskq_backends():
         by_database.setdefault(backend.database, []).append(backend)
     for using, backends in by_database.items():
-        for backend in backends:
-            _read_ready(figures, using, backend.alias)
+        aliases = [backend.alias for backend in backends]
+        _read_ready(figures, using, backends)
         for state in _ORDERS:
-            _read_state(figures, using, state, [backend.alias for backend in backends])
+            _read_state(figures, using, state, aliases)
         figures.workers.append(_workers(using))
     return figures
 
 
-def _read_ready(figures: Figures, using: str, alias: str) -> None:
-    now = database_now(using)
-    for queue_name in queue_names(using, alias):
-        figures.depths[alias, queue_name, State.READY] = count_ready(using, alias, queue_name, MOST)
-        wait = oldest_wait(using, alias, queue_name, now)
-        if wait is not None:
-            figures.waits[alias, queue_name] = wait
+def _read_ready(figures: Figures, using: str, backends: Sequence[TaskqBackend]) -> None:
+    found = backlogs(using, [backend.alias for backend in backends], MOST, likely=known_queues(backends))
+    for (alias, queue_name), backlog in found.items():
+        figures.depths[alias, queue_name, State.READY] = backlog.ready
+        if backlog.oldest_wait is not None:
+            figures.waits[alias, queue_name] = backlog.oldest_wait
 
 
 def _read_state(figures: Figures, using: str, state: State, aliases: Sequence[str]) -> None:

@@ -5,7 +5,8 @@
     sentry_sdk.init(dsn=…, integrations=[TaskqIntegration()])
 
 Tags ``task``, ``queue`` and ``attempt``, and a context ``django_taskq`` with the id. Arguments only with
-``send_default_pii=True`` or ``data_collection={"queues": True}``, and never those that the task calls sensitive: of such a task no local variables are sent, either.
+``send_default_pii=True`` or ``data_collection={"queues": True}``, and never those that the task calls sensitive, or that
+Django hides by their names: of a task with sensitive ones no local variables are sent, either.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from sentry_sdk.utils import event_from_exception
 
 from .. import registry
 from ..core import codec
-from ..core.sensitive import hide_sensitive
 from ..core.states import State
 from ..current import Running
+from ..hiding import seen_arguments
 from ..instrument import Sending, watch
 from ..signals import task_lost
 
@@ -170,7 +171,7 @@ def _describe(running: Running, event: Any) -> Any:
     if result is not None and _wants_arguments():
         parameters = list(registry.signature(result.task.func).parameters.values())
         skipped = 1 if result.task.takes_context else 0
-        described["args"], described["kwargs"] = hide_sensitive(result.args, result.kwargs, names, parameters[skipped:])
+        described["args"], described["kwargs"] = seen_arguments(result.args, result.kwargs, names, parameters[skipped:])
     if names:
         for value in (event.get("exception") or {}).get("values") or ():
             for frame in (value.get("stacktrace") or {}).get("frames") or ():

@@ -123,10 +123,24 @@ def publish_again(using: str, ids: Sequence[str]) -> int:
     return _move(using, lambda: rows.update(published_at=NEVER_PUBLISHED), READY_CHANNEL)
 
 
-def move(using: str, ids: Sequence[str], queue_name: str, *, published: Collection[str]) -> int:
-    """Put those of these tasks that are due, or due later, into another queue, where they are READY at once."""
+def move(
+    using: str,
+    ids: Sequence[str],
+    queue_name: str | None,
+    *,
+    priority: int | None = None,
+    published: Collection[str],
+) -> int:
+    """Put those of these tasks that are due, or due later, into another queue, where they are READY at once.
+
+    ``priority``: their new one. None: what they have.
+    """
     rows = _rows(using, ids).filter(state__in=[State.READY, State.SCHEDULED])
-    values = {"state": State.READY, "queue_name": queue_name, "published_at": _outbox(published)}
+    values: dict[str, Any] = {"state": State.READY, "published_at": _outbox(published)}
+    if queue_name is not None:
+        values["queue_name"] = queue_name
+    if priority is not None:
+        values["priority"] = priority
     return _move(using, lambda: rows.update(**values), READY_CHANNEL)
 
 
@@ -153,6 +167,13 @@ def delete_waiting(using: str, ids: Sequence[str]) -> int:
     rows = _rows(using, ids).filter(state__in=sorted(PENDING))
     # No signals, no cascades: nothing points at these rows.
     return _move(using, lambda: rows._raw_delete(using), DONE_CHANNEL, _payload(ids))  # noqa: SLF001
+
+
+def delete_ended(using: str, ids: Sequence[str], *, states: Collection[State] = FINAL) -> int:
+    """Delete those of these tasks that have ended, in one of these ``states``."""
+    rows = _rows(using, ids).filter(state__in=sorted(FINAL & set(states)))
+    # Nobody waits for them: who did was told when they ended.
+    return _move(using, lambda: rows._raw_delete(using))  # noqa: SLF001  # as above
 
 
 def _rows(using: str, ids: Sequence[str]) -> TaskQuerySet:

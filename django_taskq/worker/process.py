@@ -15,7 +15,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
-from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -53,8 +52,9 @@ from .runner import Attempt
 from .settings import WorkerSettings
 from .slots import CoroutineSlots, ThreadSlots, Work
 from .stacks import facts_text, show_stacks, stacks_text
+from .statistics import Statistics
 from .takeover import Predecessor, Takeover
-from .tally import count_end, count_lost
+from .tally import Tally
 from .unrecorded import Settler
 from .writer import PATIENCE, Writer
 
@@ -111,6 +111,7 @@ class WorkerProcess:
             by_database.setdefault(backend.database, []).append(backend)
         self._bell = Bell()
         self._replies = Replies(self._backends.__getitem__, self._ring)
+        self._tally = Tally(self._gauges, Statistics(lambda alias: self._backends[alias].database))
         self._lane = FastLane(
             self._replies, has_room=self._has_room, is_moving=self._is_moving, start=self._submit_directly
         )
@@ -131,14 +132,13 @@ class WorkerProcess:
         self._writer = Writer(lambda alias: self._backends[alias].database, self._replies)
         self._settler = Settler(self._backends.__getitem__, self._replies)
         self._remainder = Remainder(served, self._consumers, settings.queues)
-        self._next_tending = 0.0
         #: a burst waits for what is on its way through a message broker
         self._is_awaited = False
         self._takeover = Takeover(
             self._backends.__getitem__,
             self._attempt,
             self._replies,
-            partial(count_end, self._gauges, is_cancelled=False),
+            self._tally.ended,
         )
         self._watch = Watch(board, self._on_overdue)
         home = str(Path.cwd())
@@ -156,8 +156,8 @@ class WorkerProcess:
         self._uncounted: deque[tuple[Message, Outcome]] = deque()
         #: the I/O thread sleeps; deliveries wake it, too
         self._sleeping = self._is_receptive = False
-        #: when it looks up by itself (monotonic)
-        self._wakes_at = 0.0
+        #: when it looks up by itself, and when consumers want to be tended again (monotonic)
+        self._wakes_at = self._next_tending = 0.0
         self._reports = Reports()
         self._connected = False
         self._is_told_ready = self._is_told_stopping = False
@@ -232,7 +232,6 @@ class WorkerProcess:
             and self._connected
             and not self._takes_none()
             and self._recycling.room(len(self._places)) > 0
-            and self._threads.is_empty()
             and len(self._held) - self._coroutines_held < self._settings.threads
         )
 
@@ -247,7 +246,6 @@ class WorkerProcess:
             self._has_lane
             and self._connected
             and not self._takes_none()
-            and self._threads.is_empty()
             and now - self._threads.moved_at < HORIZON / 2
             and self._wakes_at < now + HORIZON
         )
@@ -321,6 +319,7 @@ class WorkerProcess:
         self._pass_on_cancelled(now)
         self._recycle(now)
         self._tend(now)
+        self._tally.statistics.write_due(now)
         if not self._claim(now) and not self._finished():
             self._sleep(now)
 
@@ -342,6 +341,7 @@ class WorkerProcess:
             since=self._remote.since.isoformat(),
             quiet=quiet,
             stopping=self._draining or verb == "stop",
+            memory=resident_memory(),
         )
 
     def _carry_out(self, verb: Verb) -> None:
@@ -389,16 +389,15 @@ class WorkerProcess:
             self._pulse.count(ended)
         while self._uncounted:
             message, outcome = self._uncounted.popleft()
-            count_end(self._gauges, message, outcome, is_cancelled=False)
+            self._tally.ended(message, outcome)
         while uncounted:
-            lost = uncounted.popleft()
-            count_lost(self._gauges, lost.name, lost.queue_name)
+            self._tally.lost(uncounted.popleft())
         while self._done:
             work, outcome = self._done.popleft()
             if not work.is_async:
                 self._intake.flow.finished(outcome.duration)
             self._reports.ended((work.message.id, work.message.claim))
-            count_end(self._gauges, work.message, outcome, is_cancelled=self._reports.is_cancelled(work.message))
+            self._tally.ended(work.message, outcome, is_cancelled=self._reports.is_cancelled(work.message))
             if work.message.delivery is None:
                 self._writer.add(work, outcome, worker_id=self._worker_id, now=now)
             else:
@@ -570,6 +569,7 @@ class WorkerProcess:
             self._recycling.due_in(now),
             self._remote.due_in(now, is_listening=self._is_listening()),
             self._replies.due_in(now),
+            self._tally.statistics.due_in(now),
             None if self._deadline is None else self._deadline - now,
             self._next_tending - now,
             REMAINDER_LOOK if self._is_awaited else None,
@@ -701,6 +701,7 @@ class WorkerProcess:
         self._give_back_waiting(now)
         started = {task_id for task_id, _ in list(self._held)}
         self._give_back([work for work in list(self._held.values()) if work.message.delivery is not None])
+        self._tally.statistics.write_all()
         for consumer in self._consumers:
             consumer.close()
         for lease in self._leases:
@@ -721,6 +722,7 @@ class WorkerProcess:
         unrecorded = [work for work in list(self._held.values()) if work.message.delivery is not None]
         # Those that have begun and must not run twice were acked before.
         self._give_back([work for work in unrecorded if work.message.acks_late or not work.started])
+        self._tally.statistics.write_all()
         for consumer in self._consumers:
             consumer.close()
         logging.shutdown()
@@ -731,6 +733,8 @@ class WorkerProcess:
 
     def _leave(self) -> None:
         self._tell_stopping()
+        self._collect(time.monotonic())
+        self._tally.statistics.write_all()
         try:
             for consumer in self._consumers:
                 consumer.close()

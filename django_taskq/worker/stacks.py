@@ -30,7 +30,7 @@ def stacks_text(held: Collection[Work], coroutines: Collection[asyncio.Task[None
     return "\n".join(_lines(list(held), coroutines))
 
 
-def facts_text(held: Collection[Work], **facts: str | bool) -> str:
+def facts_text(held: Collection[Work], **facts: str | bool | int) -> str:
     """What this process is, and what it runs, as a JSON object."""
     now = time.monotonic()
     running = [

@@ -1,11 +1,13 @@
-"""From outcomes to a process's counters."""
+"""From outcomes to a process's counters: those that its supervisor reads, and those that become statistics."""
 
 from __future__ import annotations
 
 from ..core.message import Message
 from ..core.outcome import Outcome
 from ..core.states import State
+from ..transitions.workers import LostTask
 from .gauges import Sheet
+from .statistics import Statistics
 
 _ENDS = {
     State.SUCCESSFUL: "succeeded",
@@ -17,17 +19,28 @@ _ENDS = {
 }
 
 
-def count_end(sheet: Sheet, message: Message, outcome: Outcome, *, is_cancelled: bool) -> None:
-    """Count an attempt of this process. ``is_cancelled``: somebody asked it to stop, so that only a success is one."""
-    if outcome.is_unstarted:
-        return
-    end = "cancelled" if is_cancelled and outcome.state is not State.SUCCESSFUL else _ENDS[outcome.state]
-    sheet.ended(message.name, message.queue_name, end, seconds=outcome.duration, waited=_waited(message))
+class Tally:
+    """Counts each attempt of this process once. For the one thread that writes its sheet."""
 
+    def __init__(self, sheet: Sheet, statistics: Statistics) -> None:
+        self._sheet = sheet
+        self.statistics = statistics
 
-def count_lost(sheet: Sheet, name: str, queue_name: str) -> None:
-    """Count an attempt that died with another process."""
-    sheet.ended(name, queue_name, "lost", seconds=None, waited=None)
+    def ended(self, message: Message, outcome: Outcome, *, is_cancelled: bool = False) -> None:
+        """``is_cancelled``: somebody asked it to stop, so that only a success is one."""
+        if outcome.is_unstarted:
+            return
+        end = "cancelled" if is_cancelled and outcome.state is not State.SUCCESSFUL else _ENDS[outcome.state]
+        waited = _waited(message)
+        self._sheet.ended(message.name, message.queue_name, end, seconds=outcome.duration, waited=waited)
+        self.statistics.ended(
+            message.backend, message.name, message.queue_name, end, seconds=outcome.duration, waited=waited
+        )
+
+    def lost(self, task: LostTask) -> None:
+        """Count an attempt that died with another process."""
+        self._sheet.ended(task.name, task.queue_name, "lost", seconds=None, waited=None)
+        self.statistics.ended(task.backend, task.name, task.queue_name, "lost", seconds=None, waited=None)
 
 
 def _waited(message: Message) -> float | None:

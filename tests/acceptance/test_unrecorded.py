@@ -135,6 +135,24 @@ def test_the_highest_priority_runs_first(project: Project, tmp_path: Path) -> No
     assert lines(marks) == ["100", "100", "50", "50", "0", "0", "-100", "-100"]
 
 
+def test_a_burst_fills_all_slots_and_passes_those_that_are_stuck(project: Project, gate: Gate, tmp_path: Path) -> None:
+    marks = tmp_path / "marks"
+    mark = tasks.mark.using(record=False)
+    start_worker(project, "--threads=3")
+    # The process knows by now that tasks are short, and takes many at a time.
+    mark.enqueue_many([(str(marks), "short")] * 100)
+    wait_until(lambda: len(lines(marks)) == 100, what="the short tasks")
+    tasks.hold.using(record=False).enqueue_many([(gate.path, "long")] * 2)
+    mark.enqueue_many([(str(marks), "behind")] * 50)
+    gate.wait_for("long", "long")
+    wait_until(lambda: len(lines(marks)) == 150, what="those behind the long ones")
+    tasks.hold.using(record=False).enqueue(gate.path, "third")
+    gate.wait_for("third")
+    assert gate.ended() == []
+    gate.open()
+    wait_until(lambda: len(gate.ended()) == 3, what="the long ones")
+
+
 def test_what_a_killed_worker_ran_runs_again_as_a_row(project: Project, gate: Gate) -> None:
     task = tasks.hold.using(record=False)
     task.enqueue(gate.path, "late")

@@ -9,6 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.admin.utils import quote
+from django.contrib.auth.models import User
+from django.core.management import call_command
+from django.test import Client
+from django.urls import reverse
 
 from django_taskq import control
 from django_taskq.models import OrderRecord, PauseRecord, WorkerRecord
@@ -132,6 +137,30 @@ def test_orders_are_answered_and_carried_out_once(project: Project, tmp_path: Pa
     assert not WorkerRecord.objects.exists()
     answered = OrderRecord.objects.filter(answered_at__isnull=False).exclude(worker_id="nobody")
     assert answered.filter(verb="stop").exists()
+
+
+@pytest.mark.parametrize("project", ["database"], indirect=True)
+def test_the_admin_shows_where_a_worker_is(project: Project, tmp_path: Path) -> None:
+    # The admin runs here: its tables are none of the project's.
+    call_command("migrate", verbosity=0)
+    gate = Gate(tmp_path / "gate")
+    start_worker(project, "--threads=2")
+    [worker] = wait_for_workers(1)
+    running = tasks.hold.enqueue(gate.path, "running")
+    gate.wait_for("running")
+    browser = Client()
+    browser.force_login(User.objects.create_superuser("root"))
+    page = reverse("admin:django_taskq_workerrecord_stacks", args=[quote(worker.pk)])
+    address = browser.post(page)["Location"]
+
+    def text() -> str:
+        return browser.get(address).content.decode()
+
+    wait_until(lambda: "in hold" in text(), what="the answer")
+    assert "Memory: " in text()
+    assert running.id in text()
+    gate.open()
+    assert ended(running).state == "SUCCESSFUL"
 
 
 @pytest.mark.timing

@@ -49,7 +49,9 @@ well: an enqueue is over when its reference is published, confirmed by RabbitMQ,
 ``rpc-round-trip``, ``rpc-in-flight``, ``rpc-threads``, ``rpc-recorded``
     With a message broker only, and the results ``rpc://``: ``enqueue().get()`` of a task that does nothing, without a row
     but for the last. In one thread as ``round-trip``; then with 32 calls under way all the time, again in one thread,
-    which waits for the oldest and enqueues the next; then in 16 threads, one call after the other in each.
+    which waits for the oldest and enqueues the next; then in 16 threads, one call after the other in each. Beside other
+    programs these say little: threads that wait for each other wait for the machine, too. What holds there is what a call
+    costs, by ``perf stat -e instructions:u -p PID`` of the caller and of the worker's processes.
 ``rpc-drain``
     N tasks without rows are enqueued, then a worker is started, and the client waits for one after the other. The rate is
     N through the time from the first note of a task to the last reply in the client's hands.

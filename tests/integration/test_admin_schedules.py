@@ -35,7 +35,12 @@ def login(user: str, password: str) -> None:
     """A task that has a secret."""
 
 
-CLEAN, LOGIN = f"{__name__}.clean", f"{__name__}.login"
+@task
+def call(token: str, hooks: list[Any] | None = None) -> None:
+    """A task that has a secret by its name alone."""
+
+
+CLEAN, LOGIN, CALL = f"{__name__}.clean", f"{__name__}.login", f"{__name__}.call"
 #: What a browser sends of a form that somebody has filled in.
 FORM = {
     "name": "nightly",
@@ -186,6 +191,24 @@ def test_a_button_runs_it_now_and_the_page_leads_to_the_task(editor: Client) -> 
     assert str(enqueued.pk) in LogEntry.objects.get().change_message
 
 
+def test_a_page_runs_it_once_however_often_it_is_sent(editor: Client) -> None:
+    record = make(args=(7,))
+    page = editor.get(page_of(record)).content.decode()
+    (moment,) = re.findall(r'name="asked_at" value="([^"]*)"', page)
+    first, second = (editor.post(page_of(record, "run"), {"asked_at": moment}, follow=True) for _ in range(2))
+    assert "was run already" not in text_of(first)
+    assert "was run already" in text_of(second)
+    assert TaskRecord.objects.count() == 1
+    again = re.findall(r'name="asked_at" value="([^"]*)"', editor.get(LIST).content.decode())[0]
+    chosen = {"action": "run_now", "_selected_action": [str(record.pk)], "asked_at": again}
+    for _ in range(2):
+        editor.post(LIST, chosen)
+    assert TaskRecord.objects.count() == 2
+    old = {"asked_at": "2026-01-01T00:00:00.000001+00:00"}
+    assert "too old" in text_of(editor.post(page_of(record, "run"), old, follow=True))
+    assert TaskRecord.objects.count() == 2
+
+
 def test_buttons_and_actions_enable_and_disable(editor: Client) -> None:
     record, other = make(), of_code(name="other")
     assert editor.post(page_of(record, "disable")).status_code == 302
@@ -278,6 +301,29 @@ def test_what_is_sensitive_is_hidden_and_kept(editor: Client) -> None:
     assert editor.post(page_of(record), posted).status_code == 302
     assert find_schedule("nightly").schedule.args == ("bob", "s3cret")
     assert "s3cret" not in editor.get(page_of(of_code(name="x", task=LOGIN, args=("ann", "s3cret")))).content.decode()
+
+
+def test_what_is_hidden_by_its_name_is_hidden_and_kept(editor: Client) -> None:
+    given = {"hooks": [{"api_key": "s3cret", "url": "a"}]}
+    record = make(task=CALL, args=("t0ken",), kwargs=given)
+    page = editor.get(page_of(record))
+    assert not {"s3cret", "t0ken"} & set(re.findall(r"\w+", page.content.decode()))
+    initial = page.context["adminform"].form.initial
+    assert (json.loads(initial["args"]), json.loads(initial["kwargs"])) == (
+        [HIDDEN],
+        {"hooks": [{"api_key": HIDDEN, "url": "a"}]},
+    )
+    posted = {**FORM, "task": CALL, "args": initial["args"], "kwargs": initial["kwargs"].replace('"a"', '"b"')}
+    assert editor.post(page_of(record), posted).status_code == 302
+    schedule = find_schedule("nightly").schedule
+    assert schedule.args == ("t0ken",)
+    assert schedule.kwargs == {"hooks": [{"api_key": "s3cret", "url": "b"}]}
+
+    moved = json.dumps({"hooks": [{"url": "c"}, {"api_key": HIDDEN, "url": "b"}]})
+    assert "kwargs" in errors(editor.post(page_of(record), {**posted, "kwargs": moved}))
+    assert "args" in errors(editor.post(page_of(record), {**posted, "args": json.dumps([HIDDEN, HIDDEN])}))
+    code = of_code(name="x", task=CALL, args=("t0ken",), kwargs=given)
+    assert not {"s3cret", "t0ken"} & set(re.findall(r"\w+", editor.get(page_of(code)).content.decode()))
 
 
 @pytest.mark.parametrize("lookup", ["arguments__startswith", "name__regex", "problem"])

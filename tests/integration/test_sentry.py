@@ -85,6 +85,13 @@ def fail_with(order: int, secret: str) -> None:
     raise ValueError(f"order {order}: {len(copy)}")
 
 
+@task
+def fail_named(token: str, options: dict[str, str]) -> None:
+    """Fail with a secret that only its name tells of."""
+    del token, options
+    raise ValueError("no")
+
+
 def test_a_failure_is_one_event_with_its_task(init: Init) -> None:
     kept = init()
     result = tasks.fail.using(queue_name="default").enqueue("no such order")
@@ -148,8 +155,10 @@ def test_arguments_go_only_where_they_are_wanted_and_secrets_never(init: Init, o
     kept = init(**options)
     fail_with.enqueue(7, secret="hunter2")
     tasks.fail.using(sensitive=["message"]).enqueue("hunter2".upper())
+    fail_named.enqueue("hunter2", {"api_key": "hunter2", "city": "x"})
     run_tasks()
-    event, of_call = of_kind(kept, "event")
+    event, of_call, by_name = of_kind(kept, "event")
+    assert by_name["contexts"]["django_taskq"]["args"] == ["••••••", {"api_key": "••••••", "city": "x"}]
     described = event["contexts"]["django_taskq"]
     assert (described["args"], described["kwargs"]) == ([7], {"secret": "••••••"})
     assert of_call["contexts"]["django_taskq"]["args"] == ["••••••"]

@@ -202,3 +202,16 @@ def test_a_shortened_text_keeps_both_ends_and_says_what_is_missing(length: int) 
         assert short[-1] == "z"
         missing = int("".join(filter(str.isdigit, short)))
         assert short.count("a") + short.count("z") == length - missing + "characters left out".count("a")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "plain", "größe", 'with "quotes"', "back\\slash", "new\nline", "\u2028", "\x7f", "😀"]
+)
+def test_a_text_is_quoted_as_it_is_encoded(text: str) -> None:
+    assert codec.quoted(text) == codec.encode(text)
+
+
+@pytest.mark.parametrize("text", ["\x00", "\ud800"])
+def test_a_text_that_no_database_takes_is_not_quoted(text: str) -> None:
+    with pytest.raises(ValueError, match="Unsupported value"):
+        codec.quoted(text)

@@ -17,7 +17,9 @@ from tests.unit.source import PACKAGE, Import, Module, imports, modules, part_of
 
 LAYERS: dict[str, int] = {
     **dict.fromkeys(("exceptions", "core"), 0),
-    **dict.fromkeys(("bell", "conf", "compat", "current", "database", "forks", "instrument", "signals", "wakeup"), 1),
+    **dict.fromkeys(
+        ("bell", "conf", "compat", "current", "database", "forks", "hiding", "instrument", "signals", "wakeup"), 1
+    ),
     **dict.fromkeys(
         (
             "broker_url",
@@ -36,15 +38,25 @@ LAYERS: dict[str, int] = {
     **dict.fromkeys(
         (
             "announcements",
+            "backlog",
             "beat_import",
             "beat_schedules",
             "beat_tables",
+            "bulk",
+            "changes",
             "control",
+            "copying",
             "finding",
             "overview",
+            "pace",
+            "purging",
+            "statistics",
             "selection",
             "sight",
+            "standing",
+            "statistics",
             "retention",
+            "staff_groups",
             "schedule_checks",
             "schedule_control",
             "schedule_tasks",
@@ -96,6 +108,7 @@ STORES = "django_taskq.results.stores."
 #: Imports inside functions: (importer, imported) and why they cannot stand at the top.
 LATE_IMPORTS: dict[tuple[str, str], str] = dict.fromkeys(
     [
+        ("django_taskq.admin.queues", "django_taskq.brokers.kombu.connection"),
         ("django_taskq.backend", "django_taskq.brokers.kombu.publisher"),
         ("django_taskq.control", "django_taskq.brokers.kombu.purge"),
         ("django_taskq.keeper.outbox", "django_taskq.brokers.kombu.facts"),

@@ -34,6 +34,9 @@ class AmqpEar:
         self._reader = FrameReader(self._amqp)
         self._channel = connection.channel()
         self._inbox = inbox
+        self._poll = select.poll()
+        self._poll.register(self._amqp.sock, select.POLLIN)
+        self._poll.register(inbox.wake_in, select.POLLIN)
         self._prefetch = 0
         #: delivery tags, in their order
         self._unanswered: dict[int, None] = {}
@@ -65,10 +68,11 @@ class AmqpEar:
         """See ``Ear``."""
         sock = self._amqp.sock
         timeout = 0.0 if _has_read_ahead(sock) else self._inbox.patience()
-        readable = select.select([sock, self._inbox.wake_in], [], [], timeout)[0]
-        if self._inbox.wake_in in readable:
+        ready = [descriptor for descriptor, _ in self._poll.poll(timeout * 1e3)]
+        if self._inbox.wake_in in ready:
+            ready.remove(self._inbox.wake_in)
             self._inbox.quieten()
-        if sock in readable or _has_read_ahead(sock):
+        if ready or _has_read_ahead(sock):
             # Once: answers that wait are sent before more is read.
             self._reader.receive()
             self._inbox.announce()

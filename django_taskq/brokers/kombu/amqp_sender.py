@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import select
 import struct
 import time
@@ -19,7 +20,7 @@ from amqp.exceptions import ConnectionError as AMQPConnectionError
 from ...core.topology import Topology
 from .connection import abandon
 from .frames import CHANNEL, Unsendable, frames, properties_of, publish_method
-from .reading import FrameReader
+from .reading import FrameReader, is_tls
 from .sender import Deadline, Letter, Refused, Route, declare_if_allowed
 
 logger = logging.getLogger("django_taskq.broker")
@@ -92,8 +93,12 @@ class AmqpSender:
 
     def check(self) -> None:
         """See ``Sender``."""
-        while self._is_readable():
-            self._reader.receive()
+        if is_tls(self._transport.sock):
+            while self._is_readable():
+                self._reader.receive()
+            return
+        while self._reader.receive():
+            pass
 
     def send(self, letters: Sequence[Letter], deadline: Deadline) -> None:
         """See ``Sender``."""
@@ -249,15 +254,33 @@ class AmqpSender:
         return position
 
     def _write(self, data: bytes, deadline: Deadline) -> None:
-        self._wait_at_most(deadline)
         if len(data) <= _PIECE:
-            self._transport.write(data)
+            rest = data[self._write_now(data, deadline) :]
+            if rest:
+                self._wait_at_most(deadline)
+                self._transport.write(rest)
             return
+        self._wait_at_most(deadline)
         pieces = memoryview(data)
         for start in range(0, len(data), _PIECE):
             self._transport.write(pieces[start : start + _PIECE])
             deadline.progress()
             self._wait_at_most(deadline)
+
+    def _write_now(self, data: bytes, deadline: Deadline) -> int:
+        """Write what can be written with one call, which never waits; gives how many bytes.
+
+        ``sendall`` makes three with a timeout, and after each of them waits for other threads to let this one go on.
+        """
+        sock = self._transport.sock
+        if sock is None or is_tls(sock) or not sock.gettimeout():
+            return 0
+        _left(deadline)
+        try:
+            # It has a timeout: its descriptor does not wait.
+            return os.write(sock.fileno(), data)
+        except BlockingIOError:
+            return 0
 
     def _deliver_again(self, deadline: Deadline) -> None:
         """What came back goes out once more, after its queue was made anew: somebody has deleted it."""

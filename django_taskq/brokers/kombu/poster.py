@@ -94,8 +94,9 @@ class Poster:
             now = time.monotonic()
             if self._batches:
                 unused_since = now
-                with self._turning:
-                    self._turn()
+                if self._is_due(now):
+                    with self._turning:
+                        self._turn()
                 self._wake.wait(_TICK)
             else:
                 with self._lock:
@@ -104,6 +105,11 @@ class Poster:
                         return
                 self._rest(now - unused_since)
             self._wake.clear()
+
+    def _is_due(self, now: float) -> bool:
+        """Whether there is something to send, or to read that whoever posts has not read for a while."""
+        batches = list(self._batches)
+        return any(batch.sender is None or now - batch.posted_at >= _TICK for batch in batches)
 
     def _rest(self, unused_for: float) -> None:
         """Until woken: at first by itself, now and then, since waking it takes whoever posts longer than posting."""

@@ -16,6 +16,7 @@ from ..taskq.changes import CANCEL, PURGE, REQUEUE, RETRY
 from ..taskq.config import CONFIG
 from ..taskq.console import Console
 from ..taskq.enqueue import ENQUEUE
+from ..taskq.groups import GROUPS
 from ..taskq.health import HEALTH
 from ..taskq.import_beat import IMPORT_BEAT
 from ..taskq.listing import LIST, SHOW
@@ -45,6 +46,7 @@ SUBCOMMANDS = {
         ENQUEUE,
         CONFIG,
         HEALTH,
+        GROUPS,
         SYSTEMD,
         K8S,
         WORKER,

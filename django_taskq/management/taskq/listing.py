@@ -104,6 +104,10 @@ def _find(options: Mapping[str, Any]) -> TaskRecord:
 
 def _whole(record: TaskRecord) -> dict[str, Any]:
     sight = sight_of(record)
+
+    def seen(text: str | None) -> Any:
+        return sight.value(_json(text and sight.text(text)))
+
     try:
         errors = [asdict(error) for error in record.attempt_errors]
     except SPOILT:
@@ -114,10 +118,10 @@ def _whole(record: TaskRecord) -> dict[str, Any]:
         **_short(record),
         "backend": record.backend,
         "arguments": sight.arguments,
-        "options": _json(record.options),
-        "metadata": sight.value(_json(sight.text(record.metadata))),
-        "result": sight.value(_json(record.result and sight.text(record.result))),
-        "progress": _json(record.progress),
+        "options": seen(record.options),
+        "metadata": seen(record.metadata),
+        "result": seen(record.result),
+        "progress": seen(record.progress),
         "run_after": record.run_after,
         "expires_at": record.expires_at,
         "started_at": record.started_at,
@@ -128,7 +132,7 @@ def _whole(record: TaskRecord) -> dict[str, Any]:
         "max_deliveries": record.max_deliveries,
         "acks_late": record.acks_late,
         "cancel_requested": record.cancel_requested,
-        "headers": _json(record.headers),
+        "headers": seen(record.headers),
         "log": sight.text(record.log).splitlines(),
         "errors": errors,
     }

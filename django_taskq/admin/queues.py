@@ -1,0 +1,239 @@
+"""Queues: how much waits and for how long, how fast it comes and goes, what is paused; and what people do about it."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+from urllib.parse import urlencode
+
+from django.contrib import admin, messages
+from django.contrib.admin.models import CHANGE, DELETION, LogEntry
+from django.core.exceptions import PermissionDenied
+from django.db.models import Model
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.formats import number_format
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from .. import control
+from ..aliases import backends_on
+from ..backend import TaskqBackend
+from ..core.paused import Paused
+from ..core.queues import MAX_QUEUE_NAME
+from ..models import PauseRecord, QueueRecord
+from ..overview import MOST, QueueState, queue_states
+from ..pace import Pace, paces
+from ..purging import purge_waiting
+from .display import EMPTY, show_moment, show_seconds
+from .permissions import may
+from .readonly import ReadOnlyAdmin
+
+#: tasks that one request deletes; it is to end before a browser gives up
+_AT_ONCE = 5_000
+
+
+@admin.register(QueueRecord)
+class QueueAdmin(ReadOnlyAdmin):
+    """One page, for who may see tasks, and one to confirm that a queue is to be emptied."""
+
+    class Media:
+        """Beside those of all pages."""
+
+        css: ClassVar = {"all": ["django_taskq/queues.css"]}
+
+    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """They are tasks."""
+        return may(request, "view_taskrecord")
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        """For the admin's front page."""
+        return may(request, "view_taskrecord")
+
+    def get_urls(self) -> list[URLPattern]:
+        """The list and what asks before a purge; there is no page of one queue."""
+        prefix = f"{self.opts.app_label}_{self.opts.model_name}"
+        wrap = self.admin_site.admin_view
+        return [
+            path("", wrap(self.changelist_view), name=f"{prefix}_changelist"),
+            path("purge/", wrap(self.purge_view), name=f"{prefix}_purge"),
+        ]
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """The queues; by POST, one of them or a task is paused or goes on."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        using = self.get_queryset(request).db
+        if request.method == "POST":
+            return self._pause(request, using)
+        pauses = control.paused(using)
+        backends = backends_on(using)
+        stopped = Paused(*(frozenset(one.name for one in pauses if one.kind == kind) for kind in ("queue", "task")))
+        states = queue_states(using, backends, stopped, asks_brokers=True)
+        pace = paces(using)
+        by_name = {one.name: one for one in pauses if one.kind == "queue"}
+        context = {
+            **self.admin_site.each_context(request),
+            "title": _("Queues"),
+            "opts": self.opts,
+            "media": self.media,
+            "queues": [self._shown(one, pace.get(one.queue, Pace()), by_name.get(one.queue)) for one in states],
+            "has_broker": any(backend.config.is_kombu for backend in backends),
+            "has_aliases": len(backends) > 1,
+            "paused_tasks": [
+                {"name": one.name, "paused": show_moment(one.paused_at, "seconds"), "by": one.paused_by}
+                for one in pauses
+                if one.kind == "task"
+            ],
+            "may_control": may(request, "control_queues"),
+            **(extra_context or {}),
+        }
+        request.current_app = self.admin_site.name  # what ``url`` in templates goes by
+        return TemplateResponse(request, "admin/django_taskq/queues.html", context)
+
+    def purge_view(self, request: HttpRequest) -> HttpResponse:
+        """Asks for the queue's name, and deletes what waits in it once that was typed."""
+        if not (self.has_view_permission(request) and may(request, "control_queues")):
+            raise PermissionDenied
+        using = self.get_queryset(request).db
+        asked = request.POST if request.method == "POST" else request.GET
+        name = asked.get("queue", "")
+        backend = next((one for one in backends_on(using) if one.alias == asked.get("backend")), None)
+        if backend is None or not _is_name(name):
+            messages.error(request, _("There is no such queue."))
+            return self._to_list()
+        # To the letter, without what a browser or a hand adds at the ends.
+        is_typed = request.method == "POST" and request.POST.get("typed", "").strip() == name.strip()
+        if is_typed:
+            self._purge(request, using, backend, name)
+            return self._to_list()
+        state = queue_states(using, [backend], Paused(frozenset({name})))
+        waiting = next((one.ready for one in state if one.queue == name), 0)
+        context = {
+            **self.admin_site.each_context(request),
+            "title": _("Delete what waits in a queue"),
+            "opts": self.opts,
+            "media": self.media,
+            "queue": name,
+            "backend": backend.alias,
+            "waiting": _many(waiting),
+            "has_broker": _has_messages(backend, name),
+            "wants_broker": bool(request.POST.get("broker")),
+            "is_wrong": request.method == "POST",
+        }
+        request.current_app = self.admin_site.name
+        return TemplateResponse(request, "admin/django_taskq/queue_purge.html", context)
+
+    def _to_list(self) -> HttpResponse:
+        return HttpResponseRedirect(reverse(f"{self.admin_site.name}:django_taskq_queuerecord_changelist"))
+
+    def _shown(self, one: QueueState, pace: Pace, pause: PauseRecord | None) -> dict[str, Any]:
+        return {
+            "name": one.queue,
+            "backend": one.backend,
+            "tasks_url": self._tasks_url(one.queue),
+            "running_url": self._tasks_url(one.queue, "RUNNING"),
+            "purge_url": f"{reverse(f'{self.admin_site.name}:django_taskq_queuerecord_purge')}?"
+            + urlencode({"queue": one.queue, "backend": one.backend}),
+            "ready": _many(one.ready),
+            "running": number_format(one.running, force_grouping=True),
+            "wait": _duration(one.oldest_wait),
+            "coming": _per_minute(pace.coming),
+            "leaving": _per_minute(pace.leaving),
+            "drains": _drains(one, pace),
+            "broker": EMPTY if one.broker is None else number_format(one.broker, force_grouping=True),
+            "is_paused": one.is_paused,
+            "paused": show_moment(pause.paused_at, "seconds") if pause is not None else "",
+            "by": pause.paused_by if pause is not None else "",
+        }
+
+    def _tasks_url(self, queue: str, state: str = "") -> str:
+        words = {"q": f'queue:"{queue}"'} | ({"state": state} if state else {})
+        return f"{reverse(f'{self.admin_site.name}:django_taskq_taskrecord_changelist')}?{urlencode(words)}"
+
+    def _pause(self, request: HttpRequest, using: str) -> HttpResponse:
+        if not may(request, "control_queues"):
+            raise PermissionDenied
+        verb, name = request.POST.get("verb"), request.POST.get("name", "")
+        is_task = request.POST.get("kind") == "task"
+        if verb not in {"pause", "resume"} or not (0 < len(name) <= 255 if is_task else _is_name(name)):
+            messages.error(request, _("There is no such queue."))
+        elif verb == "pause":
+            _log(request, name, CHANGE, _("Pause"))
+            is_news = control.pause(using, "task" if is_task else "queue", name, by=request.user.get_username())
+            text = _("“%(name)s” is paused.") if is_news else _("“%(name)s” was paused before.")
+            messages.add_message(request, messages.SUCCESS if is_news else messages.WARNING, text % {"name": name})
+        else:
+            _log(request, name, CHANGE, _("Resume"))
+            is_news = control.resume(using, "task" if is_task else "queue", name)
+            text = _("“%(name)s” goes on.") if is_news else _("“%(name)s” was not paused.")
+            messages.add_message(request, messages.SUCCESS if is_news else messages.WARNING, text % {"name": name})
+        return self._to_list()
+
+    def _purge(self, request: HttpRequest, using: str, backend: TaskqBackend, name: str) -> None:
+        # Said before it is done, so that nothing is deleted of which nobody knows who did it.
+        _log(request, name, DELETION, _("Delete what waits"))
+        done = purge_waiting(using, backend.alias, name, limit=_AT_ONCE)
+        text = ngettext(
+            "%(count)s task that waited in “%(name)s” was deleted.",
+            "%(count)s tasks that waited in “%(name)s” were deleted.",
+            done.deleted,
+        ) % {"count": number_format(done.deleted, force_grouping=True), "name": name}
+        if done.is_more:
+            text = f"{text} {_('There may be more of them: once more for the next.')}"
+        messages.success(request, text)
+        if request.POST.get("broker") and _has_messages(backend, name):
+            _purge_broker(request, backend, name)
+
+
+def _purge_broker(request: HttpRequest, backend: TaskqBackend, name: str) -> None:
+    from ..brokers.kombu.connection import errors_of  # noqa: PLC0415  # who has no message broker does not load kombu
+
+    try:
+        count = control.purge_broker(backend, name)
+    except errors_of(None) as error:
+        # By its class alone: texts of brokers' clients may hold the URL.
+        messages.error(request, _("The broker could not be asked: %(error)s.") % {"error": type(error).__name__})
+        return
+    if count is not None:
+        text = ngettext(
+            "%(count)s message at the broker was deleted.", "%(count)s messages at the broker were deleted.", count
+        )
+        messages.success(request, text % {"count": number_format(count, force_grouping=True)})
+
+
+def _has_messages(backend: TaskqBackend, name: str) -> bool:
+    return backend.config.is_kombu and not backend.config.topology.is_broadcast(name)
+
+
+def _is_name(name: str) -> bool:
+    return 0 < len(name) <= MAX_QUEUE_NAME and "\x00" not in name
+
+
+def _many(count: int) -> str:
+    return number_format(count, force_grouping=True) + ("+" if count >= MOST else "")
+
+
+def _duration(seconds: float | None) -> str:
+    """Without fractions that change faster than anybody reads them."""
+    return f"{seconds:.0f} s" if seconds is not None and 10 <= seconds < 60 else show_seconds(seconds)
+
+
+def _per_minute(per_second: float) -> str:
+    rate = per_second * 60
+    return number_format(rate, 1 if rate < 10 else 0, force_grouping=True) if rate else EMPTY
+
+
+def _drains(one: QueueState, pace: Pace) -> str:
+    if one.is_paused or not one.ready or not pace.leaving:
+        return EMPTY
+    left = pace.seconds_to_drain(one.ready)
+    if left is None:
+        return _("grows")
+    shown = show_seconds(max(float(round(left)), 60.0))
+    return f"> {shown}" if one.ready >= MOST else shown
+
+
+def _log(request: HttpRequest, name: str, flag: int, label: str) -> None:
+    row = QueueRecord(queue_name=name)
+    LogEntry.objects.log_actions(request.user.pk, [row], flag, change_message=_("Asked for: %s") % label)  # type: ignore[arg-type]  # any iterable of rows

@@ -1,0 +1,117 @@
+"""What is counted of tasks: how their attempts ended, and how long they waited and ran."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias
+
+from . import codec
+from .histogram import Histogram
+
+#: ends of attempts
+ENDS = ("succeeded", "failed", "retried", "cancelled", "expired", "lost")
+
+#: pairs of a task and a queue that are counted apart; what comes beyond is counted under ``OTHER``
+MAX_SERIES = 200
+OTHER = ("other", "other")
+
+#: (task, queue) -> what was counted of it
+Series: TypeAlias = "dict[tuple[str, str], Counts]"
+
+
+class Counts:
+    """Some attempts. ``ends``: how many ended in each way, in the order of ``ENDS``."""
+
+    __slots__ = ("ends", "runs", "waits")
+
+    def __init__(self) -> None:
+        self.ends = [0] * len(ENDS)
+        self.waits = Histogram()
+        self.runs = Histogram()
+
+    def ended(self, end: str, *, seconds: float | None, waited: float | None) -> None:
+        """Count the end of an attempt, one of ``ENDS``; ``seconds`` it took and ``waited``, None where nobody knows."""
+        self.ends[ENDS.index(end)] += 1
+        if seconds is not None:
+            self.runs.note(seconds)
+        if waited is not None:
+            self.waits.note(waited)
+
+    def add(self, other: Counts) -> None:
+        """Count another's, too."""
+        self.ends = [mine + more for mine, more in zip(self.ends, other.ends, strict=True)]
+        self.waits.add(other.waits)
+        self.runs.add(other.runs)
+
+    def __getitem__(self, end: str) -> int:
+        """How many ended so."""
+        return self.ends[ENDS.index(end)]
+
+    def __bool__(self) -> bool:
+        """Whether anything was counted."""
+        return any(self.ends)
+
+    def dump(self) -> list[list[float]]:
+        """As JSON holds it."""
+        return [list(self.ends), self.waits.dump(), self.runs.dump()]
+
+    @classmethod
+    def load(cls, parts: Iterable[Iterable[float]]) -> Counts:
+        """What ``dump`` gave. Raises ``ValueError`` or ``TypeError`` for anything else."""
+        ends, waits, runs = parts
+        counts = cls()
+        counts.ends = [int(count) for count in ends]
+        if len(counts.ends) != len(ENDS):
+            raise ValueError(f"{len(ENDS)} counts are expected, found {len(counts.ends)}.")
+        counts.waits, counts.runs = Histogram.load(waits), Histogram.load(runs)
+        return counts
+
+
+def counts_of(series: Series, name: str, queue_name: str) -> Counts:
+    """Where this task in this queue is counted."""
+    found = series.get((name, queue_name))
+    if found is None:
+        key = (name, queue_name) if len(series) < MAX_SERIES else OTHER
+        found = series.setdefault(key, Counts())
+    return found
+
+
+def add_series(series: Series, more: Mapping[tuple[str, str], Counts]) -> None:
+    """Count all of another's, too."""
+    for (name, queue_name), counts in more.items():
+        counts_of(series, name, queue_name).add(counts)
+
+
+def sum_of(series: Series) -> Counts:
+    """All of them together."""
+    total = Counts()
+    for counts in series.values():
+        total.add(counts)
+    return total
+
+
+def dump_series(series: Series) -> str:
+    """As a text column holds it."""
+    return codec.encode([[name, queue_name, counts.dump()] for (name, queue_name), counts in series.items()])
+
+
+def load_series(text: str) -> Series:
+    """What ``dump_series`` gave; nothing where somebody has changed it, since a page is to be shown all the same."""
+    try:
+        found: Any = codec.decode(text or "[]")
+        return {(str(name), str(queue_name)): Counts.load(parts) for name, queue_name, parts in found}
+    except (ValueError, TypeError):
+        return {}
+
+
+def dump_counts(counts: Counts) -> str:
+    """As a text column holds them."""
+    return codec.encode(counts.dump())
+
+
+def load_counts(text: str) -> Counts:
+    """What ``dump_counts`` gave; none where somebody has changed it."""
+    try:
+        return Counts.load(codec.decode(text)) if text else Counts()  # type: ignore[arg-type]  # as caught
+    except (ValueError, TypeError):
+        return Counts()
