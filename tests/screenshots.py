@@ -43,10 +43,10 @@ print("failed", TaskRecord.objects.filter(state="FAILED", name__endswith="stumbl
 
 #: Pages by the names of their pictures; those that are not there, and that nothing links to, are left out.
 _PAGES = {
-    "dashboard": f"{OURS}dashboard/",
+    "dashboard": f"{OURS}dashboardrecord/",
     "tasks": TASKS,
     "failures": f"{OURS}failurerecord/",
-    "queues": f"{OURS}queues/",
+    "queues": f"{OURS}queuerecord/",
     "schedules": f"{OURS}schedulerecord/",
 }
 

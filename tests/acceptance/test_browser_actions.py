@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from django_taskq import TaskResult
+from django_taskq import TaskResult, control
 from django_taskq.core.states import State
-from django_taskq.models import PauseRecord, ScheduleRecord
+from django_taskq.models import OperationRecord, PauseRecord, ScheduleRecord, TaskRecord
 from django_taskq.schedule_control import create_schedule
 from django_taskq.schedules.definition import Schedule
 from tests.acceptance.browsing import OURS, TASKS, Visitor, Window
-from tests.acceptance.workers import Gate, ended, row, start_worker
+from tests.acceptance.process import Process
+from tests.acceptance.workers import Gate, ended, frozen, row, start_worker, wait_until_done
+from tests.factories import make_tasks
 from tests.taskapp import tasks
 from tests.waiting import wait_until
 
@@ -22,8 +25,8 @@ PAUSES, SCHEDULES = f"{OURS}pauserecord/", f"{OURS}schedulerecord/"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _worker(window: Window) -> None:
-    start_worker(window.project, "--threads=2")
+def worker(window: Window) -> Process:
+    return start_worker(window.project, "--threads=2")
 
 
 @pytest.mark.databases("postgres", "sqlite")
@@ -54,6 +57,44 @@ def test_tasks_of_the_list_are_retried_together(visitor: Visitor, tmp_path: Path
     assert "Retry: 3" in visitor.said()
 
     _wait_for_success(*results)
+
+
+def test_five_thousand_tasks_are_retried_with_progress_and_what_is_aborted_is_left_alone(
+    visitor: Visitor, worker: Process
+) -> None:
+    control.pause("default", "queue", "many")
+    make_tasks(5_000, state=State.FAILED, name=tasks.noop.module_path, queue_name="many")
+    page = visitor.page
+
+    def ask(action: str) -> None:
+        visitor.visit(f"{TASKS}?queue=many")
+        page.locator("select[name=action]").select_option(action)
+        page.get_by_role("checkbox", name="all tasks that match").check()
+        visitor.press("Go")
+        with page.expect_navigation():
+            page.locator("#content form button[type=submit]").click()
+
+    ask("retry_tasks")
+    progress = page.locator("progress")
+    assert progress.count() == 1
+    # The page follows by itself.
+    page.locator("[data-taskq-progress=over]").wait_for()
+    assert progress.get_attribute("value") == "100"
+    assert OperationRecord.objects.get().changed == 5_000
+    assert not TaskRecord.objects.filter(queue_name="many", state=State.FAILED).exists()
+
+    with ExitStack() as stack:
+        # Nobody works it off before it is aborted.
+        for process in worker.children():
+            stack.enter_context(frozen(process))
+        ask("cancel_tasks")
+        assert page.locator("[data-taskq-progress=moving]").count() == 1
+        visitor.press("Abort")
+        assert "was aborted" in visitor.said()
+        assert page.locator("[data-taskq-progress=over]").count() == 1
+    assert not TaskRecord.objects.filter(queue_name="many", state=State.CANCELLED).exists()
+    control.resume("default", "queue", "many")
+    wait_until_done()
 
 
 def test_failures_are_retried_as_a_group(visitor: Visitor, tmp_path: Path) -> None:
