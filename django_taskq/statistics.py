@@ -12,7 +12,7 @@ from typing import Any
 
 from django.db.models import Case, F, Q, TextField, Value, When
 
-from .core.counts import Counts, Series, load_counts, load_series
+from .core.counts import Counts, read_counts, read_series
 from .core.histogram import Histogram
 from .models import StatisticsRecord
 from .transitions.statistics import DAY, HOUR, MINUTE
@@ -87,7 +87,7 @@ def report(using: str, *, seconds: float, buckets: int, lately: float) -> Report
     rows = _read(using, totals=(whole, day), series=(tasks, queues))
     of_day = Counts()
     for _begins, row in day.of(rows):
-        of_day.add(row.totals)
+        of_day.take(row.totals)
     return Report(
         history=grid.fill(whole.of(rows)),
         tasks=_tasks(tasks.of(rows)),
@@ -128,12 +128,12 @@ class _Row:
         self._totals, self._series = totals, series
 
     @cached_property
-    def totals(self) -> Counts:
-        return load_counts(self._totals)
+    def totals(self) -> Any:
+        return read_counts(self._totals)
 
     @cached_property
-    def series(self) -> Series:
-        return load_series(self._series)
+    def series(self) -> list[tuple[str, str, Any]]:
+        return read_series(self._series)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +187,7 @@ class _Grid:
     def fill(self, rows: Iterable[tuple[int, _Row]]) -> list[Bucket]:
         found = [Counts() for _ in range(self.count)]
         for begins, row in rows:
-            found[min((begins - self.start) // self.width, self.count - 1)].add(row.totals)
+            found[min((begins - self.start) // self.width, self.count - 1)].take(row.totals)
         return [_bucket(self.start + self.width * index, self.width, counts) for index, counts in enumerate(found)]
 
 
@@ -258,8 +258,11 @@ def _queues(rows: Iterable[tuple[int, _Row]]) -> dict[str, QueueFigures]:
 def _sums(rows: Iterable[tuple[int, _Row]], key_of: Callable[[str, str], str]) -> dict[str, Counts]:
     found: dict[str, Counts] = {}
     for _begins, row in rows:
-        for (name, queue), counts in row.series.items():
-            found.setdefault(key_of(name, queue), Counts()).add(counts)
+        for name, queue, parts in row.series:
+            key = key_of(name, queue)
+            if (counts := found.get(key)) is None:
+                counts = found[key] = Counts()
+            counts.take(parts)
     return found
 
 
