@@ -83,7 +83,11 @@ def report(using: str, *, seconds: float, buckets: int, lately: float) -> Report
     grid = _Grid.until(now, seconds, buckets)
     since_day = now // MINUTE * MINUTE - DAY
     day = _day_since(since_day, now)
-    whole, tasks, queues = _Asked.since(grid.start, _coarsest(seconds), now), _of(seconds, now), _of(lately, now)
+    whole, tasks, queues = (
+        _Asked.since(grid.start, _coarsest(seconds, grid.width), now),
+        _of(seconds, now),
+        _of(lately, now),
+    )
     rows = _read(using, totals=(whole, day), series=(tasks, queues))
     of_day = Counts()
     for _begins, row in day.of(rows):
@@ -104,7 +108,7 @@ def history(using: str, *, seconds: float, buckets: int) -> list[Bucket]:
     """
     now = int(time.time())
     grid = _Grid.until(now, seconds, buckets)
-    asked = _Asked.since(grid.start, _coarsest(seconds), now)
+    asked = _Asked.since(grid.start, _coarsest(seconds, grid.width), now)
     return grid.fill(asked.of(_read(using, totals=(asked,))))
 
 
@@ -203,8 +207,11 @@ def _of(seconds: float, now: int) -> _Asked:
     return _Asked.since(int(now - seconds), MINUTE if seconds <= 2 * HOUR else HOUR if seconds <= 3 * DAY else DAY, now)
 
 
-def _coarsest(seconds: float) -> int:
-    return MINUTE if seconds <= DAY else HOUR if seconds <= 31 * DAY else DAY
+def _coarsest(seconds: float, width: int) -> int:
+    if seconds <= DAY:
+        # Stretches of whole hours are made of hours: 24 rows instead of 1440.
+        return MINUTE if width % HOUR else HOUR
+    return HOUR if seconds <= 31 * DAY else DAY
 
 
 def _read(using: str, *, totals: Iterable[_Asked] = (), series: Iterable[_Asked] = ()) -> list[_Row]:
