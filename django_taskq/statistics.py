@@ -12,7 +12,7 @@ from typing import Any
 
 from django.db.models import Case, F, Q, TextField, Value, When
 
-from .core.counts import Counts, Series, load_counts, load_series
+from .core.counts import Counts, read_counts, read_series
 from .core.histogram import Histogram
 from .models import StatisticsRecord
 from .transitions.statistics import DAY, HOUR, MINUTE
@@ -83,11 +83,15 @@ def report(using: str, *, seconds: float, buckets: int, lately: float) -> Report
     grid = _Grid.until(now, seconds, buckets)
     since_day = now // MINUTE * MINUTE - DAY
     day = _day_since(since_day, now)
-    whole, tasks, queues = _Asked.since(grid.start, _coarsest(seconds), now), _of(seconds, now), _of(lately, now)
+    whole, tasks, queues = (
+        _Asked.since(grid.start, _coarsest(seconds, grid.width), now),
+        _of(seconds, now),
+        _of(lately, now),
+    )
     rows = _read(using, totals=(whole, day), series=(tasks, queues))
     of_day = Counts()
     for _begins, row in day.of(rows):
-        of_day.add(row.totals)
+        of_day.take(row.totals)
     return Report(
         history=grid.fill(whole.of(rows)),
         tasks=_tasks(tasks.of(rows)),
@@ -104,7 +108,7 @@ def history(using: str, *, seconds: float, buckets: int) -> list[Bucket]:
     """
     now = int(time.time())
     grid = _Grid.until(now, seconds, buckets)
-    asked = _Asked.since(grid.start, _coarsest(seconds), now)
+    asked = _Asked.since(grid.start, _coarsest(seconds, grid.width), now)
     return grid.fill(asked.of(_read(using, totals=(asked,))))
 
 
@@ -128,12 +132,12 @@ class _Row:
         self._totals, self._series = totals, series
 
     @cached_property
-    def totals(self) -> Counts:
-        return load_counts(self._totals)
+    def totals(self) -> Any:
+        return read_counts(self._totals)
 
     @cached_property
-    def series(self) -> Series:
-        return load_series(self._series)
+    def series(self) -> list[tuple[str, str, Any]]:
+        return read_series(self._series)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +191,7 @@ class _Grid:
     def fill(self, rows: Iterable[tuple[int, _Row]]) -> list[Bucket]:
         found = [Counts() for _ in range(self.count)]
         for begins, row in rows:
-            found[min((begins - self.start) // self.width, self.count - 1)].add(row.totals)
+            found[min((begins - self.start) // self.width, self.count - 1)].take(row.totals)
         return [_bucket(self.start + self.width * index, self.width, counts) for index, counts in enumerate(found)]
 
 
@@ -203,8 +207,11 @@ def _of(seconds: float, now: int) -> _Asked:
     return _Asked.since(int(now - seconds), MINUTE if seconds <= 2 * HOUR else HOUR if seconds <= 3 * DAY else DAY, now)
 
 
-def _coarsest(seconds: float) -> int:
-    return MINUTE if seconds <= DAY else HOUR if seconds <= 31 * DAY else DAY
+def _coarsest(seconds: float, width: int) -> int:
+    if seconds <= DAY:
+        # Stretches of whole hours are made of hours: 24 rows instead of 1440.
+        return MINUTE if width % HOUR else HOUR
+    return HOUR if seconds <= 31 * DAY else DAY
 
 
 def _read(using: str, *, totals: Iterable[_Asked] = (), series: Iterable[_Asked] = ()) -> list[_Row]:
@@ -258,8 +265,11 @@ def _queues(rows: Iterable[tuple[int, _Row]]) -> dict[str, QueueFigures]:
 def _sums(rows: Iterable[tuple[int, _Row]], key_of: Callable[[str, str], str]) -> dict[str, Counts]:
     found: dict[str, Counts] = {}
     for _begins, row in rows:
-        for (name, queue), counts in row.series.items():
-            found.setdefault(key_of(name, queue), Counts()).add(counts)
+        for name, queue, parts in row.series:
+            key = key_of(name, queue)
+            if (counts := found.get(key)) is None:
+                counts = found[key] = Counts()
+            counts.take(parts)
     return found
 
 

@@ -43,6 +43,19 @@ class Counts:
         self.waits.add(other.waits)
         self.runs.add(other.runs)
 
+    def take(self, parts: Any) -> None:
+        """Count what ``dump`` gave, without another ``Counts`` made of it: pages add up thousands.
+
+        What somebody has changed is left out, from there on.
+        """
+        try:
+            ends, waits, runs = parts
+            self.ends = [mine + int(more) for mine, more in zip(self.ends, ends, strict=True)]
+            self.waits.take(waits)
+            self.runs.take(runs)
+        except (ValueError, TypeError, LookupError):
+            return
+
     def __getitem__(self, end: str) -> int:
         """How many ended so."""
         return self.ends[ENDS.index(end)]
@@ -102,6 +115,23 @@ def load_series(text: str) -> Series:
         return {(str(name), str(queue_name)): Counts.load(parts) for name, queue_name, parts in found}
     except (ValueError, TypeError):
         return {}
+
+
+def read_series(text: str) -> list[tuple[str, str, Any]]:
+    """Task, queue, and what ``Counts.take`` takes, of what ``dump_series`` gave; nothing as there."""
+    try:
+        found: Any = codec.decode(text or "[]")
+        return [(str(name), str(queue_name), parts) for name, queue_name, parts in found]
+    except (ValueError, TypeError):
+        return []
+
+
+def read_counts(text: str) -> Any:
+    """What ``Counts.take`` takes, of what ``dump_counts`` gave; None for anything that is no JSON."""
+    try:
+        return codec.decode(text) if text else None
+    except ValueError:
+        return None
 
 
 def dump_counts(counts: Counts) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 #: buckets per factor of ten: neighbours are 1.26 apart, so that a quantile is right to some 13 %
 _PER_DECADE = 10
@@ -33,6 +33,19 @@ class Histogram:
         for bucket, count in other.counts.items():
             self.counts[bucket] = self.counts.get(bucket, 0) + count
         self.total += other.total
+
+    def take(self, flat: Sequence[float]) -> None:
+        """Count what ``dump`` gave: as ``load`` and ``add``, in a quarter of the time. Nothing of anything else.
+
+        Raises ``ValueError`` or ``TypeError`` for that.
+        """
+        buckets, numbers = flat[1::2], flat[2::2]
+        if len(flat) % 2 == 0 or not set(map(type, flat[1:])) <= {int}:
+            raise ValueError("a histogram is a sum, then whole numbers in pairs.")
+        self.total += flat[0]
+        counts = self.counts
+        for bucket, count in zip(buckets, numbers, strict=True):
+            counts[bucket] = counts.get(bucket, 0) + count  # type: ignore[index, call-overload]  # as checked
 
     @property
     def count(self) -> int:

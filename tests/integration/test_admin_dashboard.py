@@ -21,10 +21,13 @@ from django.test.utils import CaptureQueriesContext
 
 import django_taskq.admin as pages
 from django_taskq.admin import dashboard, register
+from django_taskq.core.counts import Counts
 from django_taskq.core.outcome import AttemptError
 from django_taskq.core.states import State
 from django_taskq.database import as_project_time, database_now
 from django_taskq.models import DashboardRecord, PauseRecord, ScheduleRecord
+from django_taskq.transitions import statistics
+from django_taskq.transitions.statistics import DAY, HOUR, MINUTE, minute_of
 from tests.factories import make_tasks, make_worker
 from tests.staff import clerk
 from tests.urls import operations
@@ -58,8 +61,9 @@ def text_of(page: str) -> str:
 
 def part(page: str, name: str) -> str:
     """One part of the page."""
-    (found,) = re.findall(rf'<(?:section|p) data-part="{name}".*?</(?:section|p)>(?=\s*(?:<|$))', page, re.DOTALL)
-    return str(found)
+    found = page.split(f'data-part="{name}"')
+    assert len(found) == 2, name
+    return "<p " + re.split("data-part=", found[1])[0]
 
 
 def ahead(seconds: float) -> Any:
@@ -97,6 +101,7 @@ def make_everything(text: str = "") -> None:
     make_tasks(2, state=State.RUNNING, name=f"shop.send{text}")
     make_tasks(3, state=State.READY, queue_name=f"mail{text}")
     make_tasks(2, state=State.SCHEDULED, run_after=ahead(600))
+    count(succeeded=3, failed=1)
     for kind in range(3):
         error = make_error(exception_class_path=f"shop.Broken{kind}{text}", message=f"no card{text}")
         make_tasks(kind + 1, state=State.FAILED, fingerprint=f"{kind:016x}", errors=error)
@@ -122,8 +127,8 @@ def test_it_shows_how_things_stand(browser: Client) -> None:
     for card in ("Waiting 3", "Running 2", "Scheduled 2", "Failed in 24 h", "Succeeded in 24 h", "Oldest wait"):
         assert card in text_of(part(page, "cards"))
     queues = text_of(part(page, "queues"))
-    assert re.search(r"default 0 – 2 . – open", queues)
-    assert re.search(r"mail 3 .* 0 . – ‖ paused", queues)
+    assert re.search("default 0 – 2 – – open", queues)
+    assert re.search(r"mail 3 .* 0 0\.4 – ‖ paused", queues)
     workers = text_of(part(page, "workers"))
     assert re.search(r"host-4711-abcdef host \* ✓ \S+ \w+ ago 2 / 4 shop.send × 2", workers)
     assert "✗ lost, 5 min ago" in workers
@@ -160,6 +165,41 @@ def test_without_figures_it_says_so(browser: Client) -> None:
     assert "No task has been enqueued yet" not in page
     assert "No task has ended within 1 hour, as far as workers have told" in text_of(page)
     assert "<svg class" not in part(page, "trends")
+
+
+def count(ago: float = 0.0, *, period: int = MINUTE, **ends: int) -> None:
+    """Write what a worker would have counted so many seconds ago, of a task that takes a quarter of a second."""
+    counts = Counts()
+    for end, times in ends.items():
+        for number in range(times):
+            counts.ended(end, seconds=0.25 + number / 1000, waited=0.02)
+    starts = int(minute_of("default") - ago) // period * period
+    statistics._write("default", period, starts, "", {("shop.send", "mail"): counts})
+
+
+@pytest.mark.parametrize(("name", "ago"), [("1h", 1800), ("6h", 5 * 3600), ("24h", 80_000), ("7d", 5e5), ("30d", 2e6)])
+def test_it_draws_what_was_counted(browser: Client, name: str, ago: float) -> None:
+    make_tasks(2, state=State.READY, queue_name="mail")
+    count(succeeded=40, failed=8, retried=3, lost=1)
+    # As it is kept: minutes for a day, then hours, and days beside them.
+    for period, since in ((MINUTE, 0), (HOUR, HOUR), (DAY, 3 * DAY)):
+        if since <= ago and not (period == MINUTE and ago > DAY):
+            count(ago, period=period, succeeded=100)
+    page = read(browser, range=name)
+    assert "140 succeeded, 3 retried, 8 failed" in text_of(part(page, "trends"))
+    assert re.search(r"half within \d+ ms, 95 of 100 within \d+ ms", text_of(part(page, "trends")))
+    assert page.count('<svg class="taskq-drawing"') == 3
+    assert page.count("taskq-look-successful") == page.count("taskq-look-failed") == 2
+    table = page.split('id="taskq-figures"')[1].split("</details>")[0]
+    assert table.count('<th scope="row">') == 2
+    assert re.search(r"<td>40</td><td>3</td><td>8</td><td>\d+ ms</td>", table)
+    assert re.search(r"shop\.send [\d.]+ \w+.* 100 % 148 8 ", text_of(part(page, "tasks")))
+    day = 140 if ago < DAY else 40
+    assert f"Succeeded in 24 h {day}" in text_of(part(page, "cards"))
+    assert "Failed in 24 h 8" in text_of(part(page, "cards"))
+    # Of the last ten minutes: 48 tasks, of which 8 failed, and 2 that wait.
+    assert re.search(r"mail 2 .* 0 4\.8 25 s open", text_of(part(page, "queues")))
+    assert "Many tasks fail: 8 of the 48 that ended in the last 10 min." in text_of(part(page, "health"))
 
 
 # ---- ranges, databases, fragments --------------------------------------------------------------------------------
@@ -264,6 +304,15 @@ def test_whatever_stands_in_a_row_is_text(browser: Client) -> None:
     assert SCRIPT not in page
     for name in ("health", "queues", "workers", "failures", "schedules"):
         assert html.escape(SCRIPT) in part(page, name), name
+
+
+def test_whatever_was_counted_is_text(browser: Client) -> None:
+    counts = Counts()
+    counts.ended("succeeded", seconds=1.0, waited=1.0)
+    statistics.put("default", minute_of("default"), "", {(SCRIPT, SCRIPT): counts})
+    page = read(browser)
+    assert SCRIPT not in page
+    assert html.escape(SCRIPT) in part(page, "tasks")
 
 
 def test_a_strict_policy_is_kept(browser: Client) -> None:

@@ -295,6 +295,28 @@ def test_by_task_and_by_queue(seconds: float) -> None:
     assert {name: one.ended for name, one in queues.items()} == {"default": 4, "mail": 10}
 
 
+@pytest.mark.parametrize("seconds", [HOUR, 6 * HOUR, DAY, 7 * DAY, 30 * DAY])
+def test_a_report_is_one_question_for_all_of_them(seconds: float) -> None:
+    minute = now()
+    store(minute, 3, 1, source="a")
+    store(minute - 5 * MINUTE, 2, 1, queue="mail", name="shop.send")
+    store(minute - 40 * MINUTE, 5)
+    # In hours already, and by minutes at the edge of a day.
+    store((minute - 5 * HOUR) // HOUR * HOUR, 7, period=HOUR)
+    store((minute - 5 * HOUR) // HOUR * HOUR, 7)
+    store(minute - DAY, 11)
+    store(minute - DAY - 2 * MINUTE, 1000)
+    store((minute - DAY) // HOUR * HOUR, 1011, period=HOUR)
+    with CaptureQueriesContext(connection) as queries:
+        report = statistics.report(USING, seconds=seconds, buckets=12, lately=600.0)
+    assert len(queries) == 1
+    assert report.history == statistics.history(USING, seconds=seconds, buckets=12)
+    assert report.tasks == statistics.by_task(USING, seconds=seconds)
+    assert report.queues == statistics.by_queue(USING, seconds=600.0)
+    assert {queue: one.ended for queue, one in report.queues.items()} == {"default": 4, "mail": 3}
+    assert (report.day.succeeded, report.day.failed) == (3 + 2 + 5 + 7 + 11, 2)
+
+
 def test_the_sum_of_series_is_what_totals_say() -> None:
     store(now(), 3, 2)
     record = StatisticsRecord.objects.get()

@@ -19,6 +19,8 @@ from django_taskq.core.counts import (
     dump_series,
     load_counts,
     load_series,
+    read_counts,
+    read_series,
     sum_of,
 )
 from django_taskq.core.histogram import BOUNDS, Histogram
@@ -113,3 +115,37 @@ def test_what_somebody_has_spoilt_counts_as_nothing(text: str) -> None:
 def test_a_worker_counts_the_same_ends_for_its_supervisor() -> None:
     # Which needs nothing of the package to read them.
     assert (counts.ENDS, counts.MAX_SERIES, counts.OTHER) == (gauges.ENDS, gauges.MAX_SERIES, gauges.OTHER)
+
+
+def test_what_is_taken_is_what_is_loaded_and_added(rng: random.Random) -> None:
+    series: Series = {}
+    for name in "abc":
+        for seconds in durations(rng, 50):
+            counts_of(series, name, "q").ended("succeeded", seconds=seconds, waited=seconds / 7)
+    taken = Counts()
+    for _name, _queue, parts in read_series(dump_series(series)):
+        taken.take(parts)
+    whole = sum_of(series)
+    assert (taken.ends, taken.waits, taken.runs) == (whole.ends, whole.waits, whole.runs)
+    assert taken.runs.total == pytest.approx(whole.runs.total)
+    taken.take(read_counts(dump_counts(whole)))
+    assert taken.runs.count == 300
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "3", "[]", "[1]", '["a","b","c"]', "null", "[[1],[0,1],[0,1]]", "[[0,0,0,0,0,0],[0,1],[0]]"]
+)
+def test_what_somebody_has_changed_is_not_taken(text: str) -> None:
+    taken = Counts()
+    taken.take(read_counts(text))
+    assert not taken
+    assert (taken.waits.counts, taken.runs.counts) == ({}, {})
+    assert all(not isinstance(parts, Counts) for *_names, parts in read_series(text))
+
+
+@pytest.mark.parametrize("flat", [[], [0, 1], [0.0, "a", 1], [0.0, 1, None], [0.0, [1], 1]])
+def test_what_is_no_histogram_is_not_taken(flat: list[float]) -> None:
+    one = Histogram()
+    with pytest.raises((ValueError, TypeError, LookupError)):
+        one.take(flat)
+    assert one.counts == {}
