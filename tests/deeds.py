@@ -15,11 +15,13 @@ from django.db import transaction
 from django.db.models import Model
 from django.urls import reverse
 
-from django_taskq import task
+from django_taskq import bulk, task
+from django_taskq.admin.duplicates import new_seed
 from django_taskq.admin.once import moment_of_page
 from django_taskq.core.states import State
 from django_taskq.database import as_project_time, database_now
-from django_taskq.models import OrderRecord, PauseRecord, ScheduleRecord, TaskRecord, TickRecord
+from django_taskq.finding.search import Search
+from django_taskq.models import OperationRecord, OrderRecord, PauseRecord, ScheduleRecord, TaskRecord, TickRecord
 from django_taskq.schedule_control import create_schedule
 from django_taskq.schedules.definition import Schedule
 from tests.factories import make_tasks, make_worker
@@ -101,6 +103,16 @@ def make_failed() -> TaskRecord:
     return make_tasks(state=State.FAILED)[0]
 
 
+def make_copied() -> TaskRecord:
+    """Write a task that can be enqueued once more."""
+    return make_tasks(state=State.FAILED, name=f"{__name__}.clean")[0]
+
+
+def make_operation() -> OperationRecord:
+    """Ask for all failed tasks to run again."""
+    return bulk.ask("default", "retry", Search(state="FAILED"), token="a" * 32, by="ann")[0]
+
+
 def form_of_schedule(record: ScheduleRecord | None) -> dict[str, str]:
     """What a browser sends of a filled in form."""
     return {
@@ -144,7 +156,21 @@ def _tasks() -> dict[str, Page]:
         "taskrecord_change": Page(sees=sees, make=make_failed),
         "taskrecord_history": Page(sees=sees, make=make_failed),
         "taskrecord_delete": Page(sees=NOBODY, make=make_failed),
+        "taskrecord_duplicate": Page(sees=all_of("view_taskrecord", "operate_tasks"), make=make_copied),
         "failurerecord_changelist": Page(sees=sees),
+    }
+
+
+def _operations() -> dict[str, Page]:
+    sees = any_of("view_operationrecord", "operate_tasks", "delete_tasks")
+    return {
+        "operationrecord_changelist": Page(sees=sees),
+        "operationrecord_add": Page(sees=NOBODY),
+        "operationrecord_change": Page(sees=sees, make=make_operation),
+        "operationrecord_history": Page(sees=sees, make=make_operation),
+        "operationrecord_delete": Page(sees=NOBODY, make=make_operation),
+        # By POST alone.
+        "operationrecord_abort": Page(sees=NOBODY, make=make_operation),
     }
 
 
@@ -156,6 +182,9 @@ def _workers() -> dict[str, Page]:
         "workerrecord_change": Page(sees=sees, make=make_worker),
         "workerrecord_history": Page(sees=sees, make=make_worker),
         "workerrecord_delete": Page(sees=NOBODY, make=make_worker),
+        "workerrecord_stacks": Page(
+            sees=all_of("view_workerrecord", "control_workers", "view_payload"), make=make_worker
+        ),
     }
 
 
@@ -194,7 +223,15 @@ def _schedules() -> dict[str, Page]:
 
 
 #: address, without "admin:django_taskq_" -> page
-PAGES: dict[str, Page] = {**_tasks(), **_workers(), **_pauses(), **_queues(), **_schedules()}
+PAGES: dict[str, Page] = {
+    "dashboardrecord_changelist": Page(sees=all_of("view_dashboard")),
+    **_tasks(),
+    **_operations(),
+    **_workers(),
+    **_pauses(),
+    **_queues(),
+    **_schedules(),
+}
 
 
 def _chosen(action: str, **more: str) -> Callable[[Model], Mapping[str, Any]]:
@@ -206,15 +243,35 @@ def _chosen(action: str, **more: str) -> Callable[[Model], Mapping[str, Any]]:
 class _OnTasks:
     rights: Rights = field(default_factory=lambda: all_of("view_taskrecord", "operate_tasks"))
 
-    def __call__(self, action: str, before: State, after: list[str]) -> Deed:
+    def __call__(self, action: str, before: State, after: list[str], **more: str) -> Deed:
         return Deed(
             page="taskrecord_changelist",
             rights=self.rights,
             make=lambda: make_tasks(state=before)[0],
-            data=_chosen(action),
+            data=_chosen(action, **more),
             effect=lambda: states() == after,
             changes=frozenset({TaskRecord, LogEntry}),
         )
+
+
+def _twins() -> TaskRecord:
+    make_copied()
+    return make_copied()
+
+
+def _all_chosen(row: Any) -> Mapping[str, Any]:
+    chosen = [str(pk) for pk in TaskRecord.objects.values_list("pk", flat=True)]
+    return {
+        "action": "duplicate_tasks",
+        "_selected_action": chosen,
+        "index": "0",
+        "post": "yes",
+        "seed": new_seed(),
+    }
+
+
+def _operation_is(state: str) -> Callable[[], bool]:
+    return lambda: list(OperationRecord.objects.values_list("state", flat=True)) == [state]
 
 
 def _on_workers(action: str, verb: str) -> Deed:
@@ -276,13 +333,74 @@ DEEDS: dict[str, Deed] = {
     "taskrecord.retry_tasks": _on_tasks("retry_tasks", State.FAILED, ["READY"]),
     "taskrecord.run_tasks_now": _on_tasks("run_tasks_now", State.SCHEDULED, ["READY"]),
     "taskrecord.cancel_tasks": _on_tasks("cancel_tasks", State.READY, ["CANCELLED"]),
+    "taskrecord.requeue_tasks": _on_tasks(
+        "requeue_tasks", State.SCHEDULED, ["READY"], post="yes", queue="slow", priority=""
+    ),
+    "taskrecord.discard_tasks": _on_tasks("discard_tasks", State.FAILED, [], post="yes"),
+    "taskrecord.delete_tasks": _OnTasks(rights=all_of("view_taskrecord", "delete_tasks"))(
+        "delete_tasks", State.SUCCESSFUL, [], post="yes"
+    ),
+    "taskrecord.duplicate_tasks": Deed(
+        page="taskrecord_changelist",
+        rights=all_of("view_taskrecord", "operate_tasks"),
+        make=_twins,
+        data=_all_chosen,
+        effect=lambda: states() == ["FAILED", "FAILED", "READY", "READY"],
+        changes=frozenset({TaskRecord, LogEntry}),
+    ),
+    "tasks: duplicate": Deed(
+        page="taskrecord_duplicate",
+        rights=all_of("view_taskrecord", "operate_tasks"),
+        make=make_copied,
+        data=lambda row: {"queue": "default", "priority": "0", "seed": new_seed()},
+        effect=lambda: states() == ["FAILED", "READY"],
+        changes=frozenset({TaskRecord, LogEntry}),
+    ),
+    "tasks: retry all that match": Deed(
+        page="taskrecord_changelist",
+        rights=all_of("view_taskrecord", "operate_tasks"),
+        make=make_failed,
+        data=lambda row: {
+            "action": "retry_tasks",
+            "index": "0",
+            "taskq_all": "1",
+            "post": "yes",
+            "token": "a" * 32,
+        },
+        effect=_operation_is("WAITING"),
+        changes=frozenset({OperationRecord, LogEntry}),
+    ),
+    "operations: abort": Deed(
+        page="operationrecord_abort",
+        rights=all_of("operate_tasks"),
+        make=make_operation,
+        data=_no_data,
+        effect=_operation_is("ABORTED"),
+        changes=frozenset({OperationRecord, LogEntry}),
+    ),
+    "failures: discard": Deed(
+        page="failurerecord_changelist",
+        rights=all_of("view_taskrecord", "operate_tasks"),
+        make=make_failed,
+        data=lambda row: {"group": row.fingerprint, "verb": "discard", "post": "yes"},
+        effect=lambda: states() == [],
+        changes=frozenset({TaskRecord, LogEntry}),
+    ),
+    "workers: stacks": Deed(
+        page="workerrecord_stacks",
+        rights=all_of("view_workerrecord", "control_workers", "view_payload"),
+        make=make_worker,
+        data=_no_data,
+        effect=lambda: set(OrderRecord.objects.values_list("verb", flat=True)) == {"ping", "stacks"},
+        changes=frozenset({OrderRecord, LogEntry}),
+    ),
     "failures: retry": Deed(
         page="failurerecord_changelist",
         rights=all_of("view_taskrecord", "operate_tasks"),
         make=make_failed,
         data=lambda row: {"group": row.fingerprint},
         effect=lambda: states() == ["READY"],
-        changes=frozenset({TaskRecord}),
+        changes=frozenset({TaskRecord, LogEntry}),
     ),
     "workerrecord.drain_workers": _on_workers("drain_workers", "drain"),
     "workerrecord.resume_workers": _on_workers("resume_workers", "resume"),

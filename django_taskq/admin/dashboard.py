@@ -29,7 +29,7 @@ from ..statistics import TaskFigures
 from .display import ICONS, show_moment
 from .health import Ends, look_at
 from .permissions import may
-from .readonly import ReadOnlyAdmin
+from .readonly import OnePageAdmin
 from .snapshot import RECENT, SPANS, Snapshot, take
 from .trends import Spread, draw
 from .wording import in_full, in_short, per_minute
@@ -65,7 +65,7 @@ _SPAN_LABELS = {
 
 
 @admin.register(DashboardRecord)
-class DashboardAdmin(ReadOnlyAdmin):
+class DashboardAdmin(OnePageAdmin):
     """One page, for who may see it; each part that names more takes the permission to see that."""
 
     class Media:
