@@ -22,6 +22,11 @@ MOST_MERGED = 500
 #: how long the buckets of a period are kept, in seconds: pages show a day by minutes, a month by hours
 KEPT = {MINUTE: 25 * HOUR, HOUR: 35 * DAY, DAY: 400 * DAY}
 
+#: the period of a row that is no bucket: whoever adds up holds its lock
+_LOCK = 0
+#: should a process be frozen while it adds up, PostgreSQL takes the lock from it after this time
+_BRIEFLY = "SET LOCAL idle_in_transaction_session_timeout = '30s'"
+
 _TABLE = "django_taskq_statistics"
 _NOW = {
     "postgresql": "extract(epoch FROM clock_timestamp())",
@@ -44,18 +49,19 @@ def put(using: str, minute: int, source: str, series: Series) -> bool:
 
 
 def merge(using: str) -> int:
-    """Add up what processes wrote of minutes that are over; gives how many of their rows, ``MOST_MERGED`` at most."""
+    """Add up what processes wrote of minutes that are over; gives how many of their rows, ``MOST_MERGED`` at most.
+
+    0 also while another process does it.
+    """
 
     def work() -> int:
         rows = StatisticsRecord.objects.using(using).filter(period=MINUTE)
         until = minute_of(using) - _SETTLED - MINUTE
         with transaction.atomic(using=using, savepoint=False):
-            # Whoever comes second waits for these, and finds them gone.
-            of_processes = list(
-                rows.filter(starts__lt=until, source__gt="")
-                .select_for_update()
-                .order_by("starts", "source")[:MOST_MERGED]
-            )
+            if not _lock(using):
+                return 0
+            # Their processes leave these alone by now, and so does everybody without the lock.
+            of_processes = list(rows.filter(starts__lt=until, source__gt="").order_by("starts", "source")[:MOST_MERGED])
             for starts, group in groupby(of_processes, key=attrgetter("starts")):
                 rows.bulk_create([StatisticsRecord(period=MINUTE, starts=starts)], ignore_conflicts=True)
                 whole = rows.select_for_update().get(starts=starts, source="")
@@ -65,7 +71,13 @@ def merge(using: str) -> int:
         return len(of_processes)
 
     # A look first: mostly there is nothing, and a transaction costs more.
-    return retry_conflicts(using, work) if _any_to_merge(using) else 0
+    if not _any_to_merge(using):
+        return 0
+    locks = StatisticsRecord.objects.using(using).filter(period=_LOCK)
+    if not locks.exists():
+        # In a transaction of its own: nobody waits for another who makes it.
+        locks.bulk_create([StatisticsRecord(period=_LOCK, starts=0)], ignore_conflicts=True)
+    return retry_conflicts(using, work)
 
 
 def roll_up(using: str, period: int, into: int) -> int:
@@ -99,6 +111,21 @@ def _any_to_merge(using: str) -> bool:
     until = minute_of(using) - _SETTLED - MINUTE
     rows = StatisticsRecord.objects.using(using)
     return rows.filter(period=MINUTE, starts__lt=until, source__gt="").exists()
+
+
+def _lock(using: str) -> bool:
+    """Be the only one that adds up, until the transaction ends. Nobody waits: the other may be frozen for hours.
+
+    The first to be read in its transaction, so that what the other has done is seen.
+    """
+    connection = connections[using]
+    rows = StatisticsRecord.objects.using(using).filter(period=_LOCK)
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(_BRIEFLY)
+    if connection.features.has_select_for_update_skip_locked:
+        rows = rows.select_for_update(skip_locked=True)
+    return bool(list(rows))
 
 
 def _sum(records: Iterable[StatisticsRecord]) -> Series:

@@ -78,6 +78,38 @@ def test_minutes_that_are_over_are_added_up_and_later_ones_wait() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
+def test_nobody_waits_for_another_that_adds_up_and_may_be_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
+    store(now() - 20 * MINUTE, 2, source="a")
+    is_frozen, goes_on = threading.Event(), threading.Event()
+    true = rows._sum
+
+    def freeze(records: object) -> Series:
+        is_frozen.set()
+        assert goes_on.wait(60)
+        return true(records)  # type: ignore[arg-type]
+
+    def run() -> None:
+        try:
+            rows.merge(USING)
+        finally:
+            connections.close_all()
+
+    monkeypatch.setattr(rows, "_sum", freeze)
+    frozen = threading.Thread(target=run)
+    frozen.start()
+    try:
+        assert is_frozen.wait(60)
+        if connection.features.has_select_for_update_skip_locked:
+            began = time.monotonic()
+            assert rows.merge(USING) == 0
+            assert time.monotonic() - began < 10
+    finally:
+        goes_on.set()
+        frozen.join(60)
+    assert [count for _, _, count in found()] == [2]
+
+
+@pytest.mark.django_db(transaction=True)
 def test_several_that_add_up_at_once_count_everything_once() -> None:
     begin = now() - 60 * MINUTE
     for number in range(20):
@@ -99,6 +131,7 @@ def test_several_that_add_up_at_once_count_everything_once() -> None:
     for thread in threads:
         thread.join(120)
     assert len(done) == 4
+    # One of them, or several in turn: where locks are waited for, those find that nothing is left.
     assert sum(done) == 80
     assert found() == [(begin + number * MINUTE, "", 4) for number in range(20)]
 
