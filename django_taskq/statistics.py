@@ -104,7 +104,7 @@ def history(using: str, *, seconds: float, buckets: int) -> list[Bucket]:
     """What ended within the last ``seconds``, in so many stretches of the same length, the oldest first.
 
     The last one ends with the minute, the hour or whatever they are long. Exact to a minute for a day, to an hour for a
-    month, else to a day; what workers have counted within the last five seconds is not there yet.
+    month, else to a day, and to no less than the stretches are long; what workers have counted within the last five seconds is not there yet.
     """
     now = int(time.time())
     grid = _Grid.until(now, seconds, buckets)
@@ -208,10 +208,10 @@ def _of(seconds: float, now: int) -> _Asked:
 
 
 def _coarsest(seconds: float, width: int) -> int:
+    """Stretches of whole hours are made of hours, those of whole days of days: less to read."""
     if seconds <= DAY:
-        # Stretches of whole hours are made of hours: 24 rows instead of 1440.
         return MINUTE if width % HOUR else HOUR
-    return HOUR if seconds <= 31 * DAY else DAY
+    return HOUR if seconds <= 31 * DAY and width % DAY else DAY
 
 
 def _read(using: str, *, totals: Iterable[_Asked] = (), series: Iterable[_Asked] = ()) -> list[_Row]:

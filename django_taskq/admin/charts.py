@@ -89,8 +89,10 @@ def draw_lines(plan: Plan) -> Chart:
 
 
 def nice_number(value: float) -> float:
-    """The least of 1, 2, 5, 10, 20, 50 and so on that is no less; 1 for nothing."""
-    step = 1.0
+    """The least of 0.1, 0.2, 0.5, 1, 2, 5, 10 and so on that is no less; 1 for nothing."""
+    if not value:
+        return 1.0
+    step = 0.1
     while True:
         for factor in (1.0, 2.0, 5.0):
             if step * factor >= value:

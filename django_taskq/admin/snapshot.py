@@ -36,7 +36,7 @@ SPANS = {
         Span(name="6h", seconds=6 * 3600.0, buckets=72),
         Span(name="24h", seconds=_DAY, buckets=24),
         Span(name="7d", seconds=7 * _DAY, buckets=84),
-        Span(name="30d", seconds=30 * _DAY, buckets=60),
+        Span(name="30d", seconds=30 * _DAY, buckets=30),
     )
 }
 

@@ -267,7 +267,7 @@ def test_history_of_a_month_reads_hours_and_of_what_is_not_added_up_minutes() ->
     store(hour - 29 * DAY, 7, period=HOUR)
     store(hour - 31 * DAY, 100, period=HOUR)
     for seconds, expected in ((30 * DAY, 15), (7 * DAY, 8)):
-        buckets = statistics.history(USING, seconds=seconds, buckets=30)
+        buckets = statistics.history(USING, seconds=seconds, buckets=60)
         assert sum(one.succeeded for one in buckets) == expected
 
 

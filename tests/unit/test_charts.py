@@ -40,10 +40,11 @@ def bars(text: str) -> list[tuple[float, float, float]]:
 
 
 @pytest.mark.parametrize(
-    ("value", "top"), [(0, 1), (0.3, 1), (1, 1), (1.01, 2), (3, 5), (5, 5), (7, 10), (11, 20), (499, 500), (501, 1000)]
+    ("value", "top"),
+    [(0, 1), (0.01, 0.1), (0.3, 0.5), (1, 1), (1.01, 2), (3, 5), (5, 5), (7, 10), (11, 20), (499, 500), (501, 1000)],
 )
 def test_an_axis_of_numbers_ends_with_a_round_one(value: float, top: float) -> None:
-    assert nice_number(value) == top
+    assert math.isclose(nice_number(value), top)
 
 
 @pytest.mark.parametrize(
