@@ -196,7 +196,7 @@ def duplicate_many(model_admin: Any, request: HttpRequest, rows: Sequence[Any]) 
         messages.warning(request, f"{name}: {problem}")
     text = ngettext("%(count)s task was enqueued.", "%(count)s tasks were enqueued.", count) % {"count": f"{count:,}"}
     if count < len(copies):
-        text = f"{text} {_('The others were enqueued before.')}"
+        text += " " + _("The others were enqueued before.")
     messages.add_message(request, messages.SUCCESS if count else messages.WARNING, text)
     return None
 

@@ -180,7 +180,7 @@ class QueueAdmin(ReadOnlyAdmin):
             done.deleted,
         ) % {"count": number_format(done.deleted, force_grouping=True), "name": name}
         if done.is_more:
-            text = f"{text} {_('There may be more of them: once more for the next.')}"
+            text += " " + _("There may be more of them: once more for the next.")
         messages.success(request, text)
         if request.POST.get("broker") and _has_messages(backend, name):
             _purge_broker(request, backend, name)

@@ -5,25 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_noop
+from django.utils.translation import gettext_lazy
 
 from ..core.states import State
 from ..models import TaskRecord
 
-#: what ``changes`` says became of tasks; translated where it is shown
-REASONS = (
-    gettext_noop("cancelled"),
-    gettext_noop("asked to stop"),
-    gettext_noop("ended meanwhile, or asked before"),
-    gettext_noop("ready again"),
-    gettext_noop("ready now"),
-    gettext_noop("published again"),
-    gettext_noop("given back by lost workers"),
-    gettext_noop("left to a worker or a broker"),
-    gettext_noop("deleted"),
-    gettext_noop("changed meanwhile"),
-    gettext_noop("changed or deleted meanwhile"),
-)
+#: what ``changes`` says became of tasks, as people are told
+REASONS = {
+    "cancelled": gettext_lazy("cancelled"),
+    "asked to stop": gettext_lazy("asked to stop"),
+    "ended meanwhile, or asked before": gettext_lazy("ended meanwhile, or asked before"),
+    "ready again": gettext_lazy("ready again"),
+    "ready now": gettext_lazy("ready now"),
+    "published again": gettext_lazy("published again"),
+    "given back by lost workers": gettext_lazy("given back by lost workers"),
+    "left to a worker or a broker": gettext_lazy("left to a worker or a broker"),
+    "deleted": gettext_lazy("deleted"),
+    "changed meanwhile": gettext_lazy("changed meanwhile"),
+    "changed or deleted meanwhile": gettext_lazy("changed or deleted meanwhile"),
+}
 
 
 def told(counts: Mapping[str, int]) -> str:
@@ -37,7 +37,7 @@ def reason_in_words(reason: str) -> str:
     if rest == "left alone":
         return _("%(state)s: left alone") % {"state": state_in_words(state)}
     if reason in REASONS:
-        return _(reason)
+        return str(REASONS[reason])
     start, _and, end = reason.partition(" and given priority ")
     if start.startswith("moved to "):
         moved = _("moved to %(queue)s") % {"queue": start.removeprefix("moved to ")}
