@@ -25,13 +25,13 @@ from django.utils.translation import gettext_lazy, ngettext
 from ..aliases import backends_on
 from ..compat import TASK_MAX_PRIORITY, TASK_MIN_PRIORITY
 from ..copying import CANNOT_COPY, Copy, copy_of, enqueue_copies
-from ..core import codec
 from ..core.ids import derived, uuid7
 from ..core.queues import MAX_QUEUE_NAME
-from ..core.sensitive import HIDDEN
+from ..core.sensitive import has_hidden
 from ..models import TaskRecord
 from ..publication import known_queues
 from ..sight import SPOILT, sight_of
+from .arguments import decoded
 from .asking import ask, is_sent
 from .display import indented
 from .permissions import may
@@ -107,19 +107,11 @@ class DuplicateForm(forms.Form):
         """The arguments as written; None for those of the task that is copied."""
         if self.keeps and not (cleaned.get("args") or cleaned.get("kwargs")):
             return None
-        args, kwargs = self._decoded("args", list), self._decoded("kwargs", dict)
+        args, kwargs = decoded(self, "args", list), decoded(self, "kwargs", dict)
         for name, value in (("args", args), ("kwargs", kwargs)):
-            if _is_hidden_in(value):
+            if has_hidden(value):
                 self.add_error(name, _("Write what is hidden anew: it is not taken over into other arguments."))
         return args, kwargs
-
-    def _decoded(self, name: str, kind: type) -> Any:
-        text = self.cleaned_data.get(name) or ("[]" if kind is list else "{}")
-        value = codec.decode_as(text, kind)
-        if value is not None:
-            return value
-        self.add_error(name, _("This is not a JSON list.") if kind is list else _("This is not a JSON object."))
-        return kind()
 
 
 def duplicate_one(model_admin: Any, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -245,11 +237,3 @@ def _shown_call(record: TaskRecord) -> tuple[list[Any], dict[str, Any]] | None:
     if sight.arguments != {"args": args, "kwargs": kwargs}:
         return None
     return args, kwargs
-
-
-def _is_hidden_in(value: object) -> bool:
-    if isinstance(value, dict):
-        return any(_is_hidden_in(one) for one in value.values())
-    if isinstance(value, list):
-        return any(_is_hidden_in(one) for one in value)
-    return value == HIDDEN

@@ -29,6 +29,7 @@ from ..schedules.definition import Schedule
 from ..schedules.problems import check_schedule
 from ..sight import SPOILT
 from ..worker.startup import CannotStart, import_tasks
+from .arguments import decoded
 
 #: fields of a schedule that this form calls otherwise
 _CALLED = {"arguments": "args"}
@@ -174,7 +175,7 @@ class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]  # generic only i
 
     def _call(self) -> tuple[list[Any], dict[str, Any]]:
         """The arguments, with what was shown as hidden as it was."""
-        positional, keyword = self._decoded("args", list), self._decoded("kwargs", dict)
+        positional, keyword = decoded(self, "args", list), decoded(self, "kwargs", dict)
         if not self.instance.pk or not has_hidden([positional, keyword]):
             return positional, keyword
         if self.cleaned_data.get("task") != self.instance.task:
@@ -189,14 +190,6 @@ class ScheduleForm(forms.ModelForm):  # type: ignore[type-arg]  # generic only i
             if has_hidden(value):
                 self.add_error(name, _("Write what is hidden anew where you have moved it."))
         return positional, keyword
-
-    def _decoded(self, name: str, kind: type) -> Any:
-        text = self.cleaned_data.get(name) or ("[]" if kind is list else "{}")
-        value = codec.decode_as(text, kind)
-        if value is not None:
-            return value
-        self.add_error(name, _("This is not a JSON list.") if kind is list else _("This is not a JSON object."))
-        return kind()
 
 
 def call_of(record: ScheduleRecord) -> tuple[list[Any], dict[str, Any]]:
