@@ -15,7 +15,7 @@ from django.contrib.contenttypes.models import ContentType
 
 from django_taskq.core.outcome import AttemptError
 from django_taskq.core.states import State
-from django_taskq.models import OrderRecord, PauseRecord, ScheduleRecord, TaskRecord
+from django_taskq.models import OperationRecord, OrderRecord, PauseRecord, ScheduleRecord, TaskRecord
 from django_taskq.models.schedule import CODE, DATABASE
 from tests.factories import make_tasks, make_worker
 from tests.taskapp import tasks
@@ -75,6 +75,20 @@ def write_everywhere(payload: str, user: User) -> list[TaskRecord]:
     for kind in ("queue", "task"):
         PauseRecord.objects.create(kind=kind, name=payload, paused_at=now, paused_by=payload)
     OrderRecord.objects.create(worker_id=payload, verb=payload[:16], made_at=now, answered_at=now, answer=payload)
+    operation = OperationRecord.objects.create(
+        token=records[0].pk.hex,
+        verb="requeue",
+        search=json.dumps({"prefix": payload, "queue": payload, "worker": payload, "error": payload}),
+        parameters=json.dumps({"to_queue": payload}),
+        asked_by=payload,
+        asked_at=now,
+        state="FAILED",
+        first=records[0].pk,
+        until=records[1].pk,
+        counts=json.dumps({payload: 1, f"moved to {payload}": 2}),
+        error=payload,
+        finished_at=now,
+    )
     schedules = [
         ScheduleRecord.objects.create(
             name=f"{payload}{number}",
@@ -97,7 +111,7 @@ def write_everywhere(payload: str, user: User) -> list[TaskRecord]:
             [(tasks.log_lines.module_path, "cron", DATABASE), (payload, "interval", DATABASE), (payload, "solar", CODE)]
         )
     ]
-    for record in (*records, worker, *schedules):
+    for record in (*records, worker, operation, *schedules):
         LogEntry.objects.create(
             user=user,
             content_type=ContentType.objects.get_for_model(record),

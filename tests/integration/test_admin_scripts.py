@@ -63,7 +63,7 @@ def test_a_script_in_any_field_is_text_on_every_page(browser: Client) -> None:
     assert len(pages) >= 20
     lists = [
         pages[f"{OURS}{name}/"]
-        for name in ("taskrecord", "failurerecord", "queuerecord", "schedulerecord", "pauserecord")
+        for name in ("taskrecord", "failurerecord", "queuerecord", "schedulerecord", "pauserecord", "operationrecord")
     ]
     for payload, written in records.items():
         for page in (*lists, read(browser, f"{TASKS}{written[0].pk}/change/")):
