@@ -6,7 +6,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
-#: buckets per factor of ten: neighbours are 1.26 apart, so that a quantile is right to some 13 %
+#: buckets per factor of ten: neighbours are 1.26 apart, so that a quantile is right to a quarter at worst
 _PER_DECADE = 10
 #: upper bounds in seconds, from a millisecond to 28 hours; what took longer is in one more bucket
 BOUNDS = tuple(math.pow(10, step / _PER_DECADE - 3) for step in range(8 * _PER_DECADE + 1))

@@ -111,7 +111,7 @@ class WorkerProcess:
             by_database.setdefault(backend.database, []).append(backend)
         self._bell = Bell()
         self._replies = Replies(self._backends.__getitem__, self._ring)
-        self._tally = Tally(self._gauges, Statistics(lambda alias: self._backends[alias].database))
+        self._tally = Tally(self._gauges, Statistics(self._backends, served[0].database))
         self._lane = FastLane(
             self._replies, has_room=self._has_room, is_moving=self._is_moving, start=self._submit_directly
         )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Mapping
 from uuid import uuid4
 
 from django.db import DatabaseError, InterfaceError
 
+from ..backend import TaskqBackend
 from ..core.counts import Series, add_series, counts_of
 from ..transitions import statistics
 
@@ -25,16 +26,17 @@ class Statistics:
     What is counted belongs to the minute, by the database's clock, in which it is written: five seconds later at most.
     """
 
-    def __init__(self, database_of: Callable[[str], str]) -> None:
-        """``database_of``: an alias' one."""
-        self._database_of = database_of
+    def __init__(self, backends: Mapping[str, TaskqBackend], using: str) -> None:
+        """``using``: for tasks of an alias that is no more, as a lost worker may leave them."""
+        self._backends, self._using = backends, using
         self._accounts: dict[str, _Account] = {}
 
     def ended(
         self, backend: str, name: str, queue_name: str, end: str, *, seconds: float | None, waited: float | None
     ) -> None:
         """Count the end of an attempt, one of ``core.counts.ENDS``."""
-        using = self._database_of(backend)
+        known = self._backends.get(backend)
+        using = self._using if known is None else known.database
         account = self._accounts.get(using)
         if account is None:
             account = self._accounts[using] = _Account(using)
@@ -87,7 +89,7 @@ class _Account:
                 add_series(whole, self._written)
             add_series(whole, self.fresh)
             is_written = statistics.put(self._using, minute, self._source, whole)
-        except (DatabaseError, InterfaceError) as error:
+        except (DatabaseError, InterfaceError, ValueError, OverflowError) as error:
             logger.warning(
                 "Statistics could not be written (%s: %s); counted later.",
                 type(error).__name__,

@@ -38,9 +38,10 @@ class Tally:
         )
 
     def lost(self, task: LostTask) -> None:
-        """Count an attempt that died with another process."""
+        """Count an attempt that died with another process; as a failure, too, where it was the task's last one."""
         self._sheet.ended(task.name, task.queue_name, "lost", seconds=None, waited=None)
-        self.statistics.ended(task.backend, task.name, task.queue_name, "lost", seconds=None, waited=None)
+        for end in ("lost",) if task.runs_again else ("lost", "failed"):
+            self.statistics.ended(task.backend, task.name, task.queue_name, end, seconds=None, waited=None)
 
 
 def _waited(message: Message) -> float | None:

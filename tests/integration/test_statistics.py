@@ -15,7 +15,10 @@ from django_taskq.keeper.statistics import add_up
 from django_taskq.models import StatisticsRecord
 from django_taskq.transitions import statistics as rows
 from django_taskq.transitions.statistics import DAY, HOUR, MINUTE
+from django_taskq.transitions.workers import LostTask
+from django_taskq.worker.gauges import Sheet
 from django_taskq.worker.statistics import Statistics
+from django_taskq.worker.tally import Tally
 
 pytestmark = pytest.mark.django_db
 
@@ -189,7 +192,7 @@ def note(one: Statistics, count: int = 1, *, name: str = "shop.pay") -> None:
 def test_a_process_writes_what_it_counted_every_few_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     minute = now()
     monkeypatch.setattr(rows, "minute_of", lambda using: minute)
-    one = Statistics(lambda alias: USING)
+    one = Statistics({}, USING)
     assert one.due_in(0.0) is None
     note(one, 2)
     one.write_due(100.0)
@@ -209,9 +212,20 @@ def test_a_process_writes_what_it_counted_every_few_seconds(monkeypatch: pytest.
     assert len(queries) == 0
 
 
+def test_lost_attempts_are_counted_also_those_of_an_alias_that_is_no_more() -> None:
+    sheet = Sheet()
+    tally = Tally(sheet, Statistics({}, USING))
+    for runs_again in (True, False):
+        tally.lost(LostTask("id", "shop.pay", "default", "gone", "host-1", runs_again))
+    tally.statistics.write_all()
+    sheet.close()
+    total = load_counts(StatisticsRecord.objects.get().totals)
+    assert (total["lost"], total["failed"]) == (2, 1)
+
+
 def test_a_process_that_was_frozen_counts_into_another_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     true = rows.minute_of
-    one = Statistics(lambda alias: USING)
+    one = Statistics({}, USING)
     note(one, 3)
     with monkeypatch.context() as patch:
         patch.setattr(rows, "minute_of", lambda using: true(using) - 10 * MINUTE)
@@ -224,7 +238,7 @@ def test_a_process_that_was_frozen_counts_into_another_minute(monkeypatch: pytes
 def test_a_database_that_refuses_stops_nobody(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    one = Statistics(lambda alias: USING)
+    one = Statistics({}, USING)
     note(one)
 
     def refuse(*_: object, **__: object) -> None:
