@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -25,7 +26,7 @@ from django.views.decorators.http import require_POST
 from ..compat import InvalidTask
 from ..core import codec
 from ..database import database_now
-from ..exceptions import ScheduleError, TaskqError
+from ..exceptions import ScheduleError, TaskqError, UnknownSchedule
 from ..models import ScheduleRecord, TaskRecord
 from ..models.schedule import CODE
 from ..schedule_control import (
@@ -252,8 +253,9 @@ class ScheduleRecordAdmin(ReadOnlyAdmin):
             return HttpResponseRedirect(request.get_full_path())
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
-        """As above."""
-        delete_schedule(obj.name)
+        """As above; one that somebody else has deleted meanwhile is as gone as it is to be."""
+        with suppress(UnknownSchedule):
+            delete_schedule(obj.name)
 
     # ---- actions ------------------------------------------------------------------------------------------------
 
