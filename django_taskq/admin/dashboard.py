@@ -23,10 +23,10 @@ from ..database import as_project_time, as_utc
 from ..finding.groups import MOST_TASKS, FailureGroup
 from ..models import DashboardRecord, FailureRecord, ScheduleRecord, TaskRecord, WorkerRecord
 from ..overview import MOST, QueueState, WorkerState
-from ..sight import sight_of
 from ..standing import Due
 from ..statistics import TaskFigures
 from .display import ICONS, show_moment
+from .failures import message_of, place_of
 from .health import Ends, look_at
 from .permissions import may
 from .readonly import OnePageAdmin
@@ -250,11 +250,10 @@ class _Page:
 
     def _group(self, group: FailureGroup) -> dict[str, Any]:
         error = group.error
-        message = error.message if error is not None and self._sees_payload else ""
         return {
             "error": error.exception_class_path if error is not None else group.newest.name,
-            "message": sight_of(group.newest).text(message[:_MESSAGE]) if message else "",
-            "place": (error.place if error is not None else "") or group.newest.name,
+            "message": message_of(group, _MESSAGE) if self._sees_payload else "",
+            "place": place_of(group),
             "count": in_full(min(group.count, MOST_TASKS), MOST_TASKS),
             "ago": self._ago(group.last_at),
             "url": self._list("taskrecord", q=f"group:{group.fingerprint}"),

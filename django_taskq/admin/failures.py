@@ -74,14 +74,13 @@ class FailureAdmin(OnePageAdmin):
 
     def _shown(self, group: FailureGroup, *, sees: bool) -> dict[str, Any]:
         site, error = self.admin_site.name, group.error
-        message = error.message if error is not None and sees else ""
         return {
             "fingerprint": group.fingerprint,
             # Two groups are two operations.
             "token": operations.new_token(),
             "error": error.exception_class_path if error is not None else "",
-            "message": sight_of(group.newest).text(message)[:_MAX_MESSAGE] if message else "",
-            "place": (error.place if error is not None else "") or group.newest.name,
+            "message": message_of(group, _MAX_MESSAGE) if sees else "",
+            "place": place_of(group),
             "task": group.newest.name,
             "count": number_format(min(group.count, MOST_TASKS), force_grouping=True) + ("+" if group.is_more else ""),
             "first": show_moment(group.first_at, "seconds"),
@@ -137,3 +136,16 @@ class FailureAdmin(OnePageAdmin):
             hidden=[("group", kind), ("verb", verb.name), ("token", operations.new_token())],
             is_destructive=True,
         )
+
+
+def message_of(group: FailureGroup, most: int) -> str:
+    """What the newest failure of a group says, for who may see it, up to so many characters."""
+    if group.error is None or not group.error.message:
+        return ""
+    # Hidden first: of a secret at the cut a half would be left.
+    return sight_of(group.newest).text(group.error.message)[:most]
+
+
+def place_of(group: FailureGroup) -> str:
+    """Where it failed: in a function of the project's own, or else the task."""
+    return (group.error.place if group.error is not None else "") or group.newest.name

@@ -38,10 +38,10 @@ NAME = f"{__name__}.pay"
 CALL: tuple[Any, ...] = (7, SECRETS[0], SECRETS[1], {"api_key": SECRETS[2], "city": "x"})
 
 
-def failed() -> TaskRecord:
-    """Write a task that has told all its secrets to everybody."""
+def failed(before: int = 490) -> TaskRecord:
+    """Write a task that has told all its secrets to everybody; in its message after so many characters."""
     told = " ".join(SECRETS)
-    message = f"{'x' * 490} {told}"
+    message = f"{'x' * before} {told}"
     error = AttemptError(
         exception_class_path="shop.Broken", message=message, traceback=f"Traceback\nshop.Broken: {told}", place="shop"
     )
@@ -85,6 +85,14 @@ def test_no_page_shows_a_secret(browser: Client) -> None:
             check(browser.get(address(page, row_of(page, PAGES[page].make))).content.decode())
     page = address("taskrecord_change", failed())
     assert "shop.Broken" in browser.get(page).content.decode()
+
+
+@pytest.mark.parametrize(("page", "most"), [("dashboardrecord", 160), ("failurerecord", 500)])
+def test_a_secret_that_a_message_is_cut_in_is_hidden(browser: Client, page: str, most: int) -> None:
+    failed(before=most - 5)
+    text = browser.get(address(f"{page}_changelist", None)).content.decode()
+    assert "xxxx" in text
+    check(text)
 
 
 @pytest.mark.parametrize("deed", DEEDS.values(), ids=DEEDS)
