@@ -12,7 +12,7 @@ from typing import Any
 
 from django.db.models import Case, F, Q, TextField, Value, When
 
-from .core.counts import Counts, read_counts, read_series
+from .core.counts import ENDS, Counts, read_counts, read_series
 from .core.histogram import Histogram
 from .models import StatisticsRecord
 from .transitions.statistics import DAY, HOUR, MINUTE
@@ -39,10 +39,9 @@ class Bucket:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TaskFigures:
-    """What was counted of the task of one name. ``seconds``: for which it ran, all attempts together."""
+class Figures:
+    """What was counted of some tasks. ``seconds``: for which they ran, all attempts together."""
 
-    name: str
     succeeded: int
     failed: int
     retried: int
@@ -53,18 +52,18 @@ class TaskFigures:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class QueueFigures:
-    """What was counted of one queue. ``ended``: tasks that left it for good; ``seconds`` they ran, with all attempts."""
+class TaskFigures(Figures):
+    """Of the task of one name."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueFigures(Figures):
+    """Of one queue. ``ended``: tasks that left it for good."""
 
     queue: str
     ended: int
-    succeeded: int
-    failed: int
-    retried: int
-    lost: int
-    seconds: float
-    waits: Histogram
-    runs: Histogram
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,37 +228,27 @@ def _read(using: str, *, totals: Iterable[_Asked] = (), series: Iterable[_Asked]
 
 
 def _tasks(rows: Iterable[tuple[int, _Row]]) -> list[TaskFigures]:
-    figures = [
-        TaskFigures(
-            name=name,
-            succeeded=counts["succeeded"],
-            failed=counts["failed"],
-            retried=counts["retried"],
-            lost=counts["lost"],
-            seconds=counts.runs.total,
-            waits=counts.waits,
-            runs=counts.runs,
-        )
-        for name, counts in _sums(rows, lambda name, queue: name).items()
-    ]
+    sums = _sums(rows, lambda name, queue: name)
+    figures = [TaskFigures(name=name, **_figures(counts)) for name, counts in sums.items()]
     return sorted(figures, key=lambda one: (-one.seconds, one.name))
 
 
 def _queues(rows: Iterable[tuple[int, _Row]]) -> dict[str, QueueFigures]:
+    sums = _sums(rows, lambda name, queue: queue)
     return {
         queue: QueueFigures(
             queue=queue,
-            ended=counts["succeeded"] + counts["failed"] + counts["cancelled"] + counts["expired"],
-            succeeded=counts["succeeded"],
-            failed=counts["failed"],
-            retried=counts["retried"],
-            lost=counts["lost"],
-            seconds=counts.runs.total,
-            waits=counts.waits,
-            runs=counts.runs,
+            ended=sum(counts[end] for end in ("succeeded", "failed", "cancelled", "expired")),
+            **_figures(counts),
         )
-        for queue, counts in _sums(rows, lambda name, queue: queue).items()
+        for queue, counts in sums.items()
     }
+
+
+def _figures(counts: Counts) -> dict[str, Any]:
+    """The fields of ``Figures``."""
+    ends = {end: counts[end] for end in ("succeeded", "failed", "retried", "lost")}
+    return {**ends, "seconds": counts.runs.total, "waits": counts.waits, "runs": counts.runs}
 
 
 def _sums(rows: Iterable[tuple[int, _Row]], key_of: Callable[[str, str], str]) -> dict[str, Counts]:
@@ -277,12 +266,7 @@ def _bucket(begins: int, width: int, counts: Counts) -> Bucket:
     return Bucket(
         at=datetime.fromtimestamp(begins, UTC),
         seconds=float(width),
-        succeeded=counts["succeeded"],
-        failed=counts["failed"],
-        retried=counts["retried"],
-        cancelled=counts["cancelled"],
-        expired=counts["expired"],
-        lost=counts["lost"],
+        **dict(zip(ENDS, counts.ends, strict=True)),
         waits=counts.waits,
         runs=counts.runs,
     )

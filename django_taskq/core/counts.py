@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from . import codec
@@ -49,12 +49,15 @@ class Counts:
         What somebody has changed is left out, from there on.
         """
         try:
-            ends, waits, runs = parts
-            self.ends = [mine + int(more) for mine, more in zip(self.ends, ends, strict=True)]
-            self.waits.take(waits)
-            self.runs.take(runs)
+            self._take(parts)
         except (ValueError, TypeError, LookupError):
             return
+
+    def _take(self, parts: Any) -> None:
+        ends, waits, runs = parts
+        self.ends = [mine + int(more) for mine, more in zip(self.ends, ends, strict=True)]
+        self.waits.take(waits)
+        self.runs.take(runs)
 
     def __getitem__(self, end: str) -> int:
         """How many ended so."""
@@ -69,14 +72,10 @@ class Counts:
         return [list(self.ends), self.waits.dump(), self.runs.dump()]
 
     @classmethod
-    def load(cls, parts: Iterable[Iterable[float]]) -> Counts:
-        """What ``dump`` gave. Raises ``ValueError`` or ``TypeError`` for anything else."""
-        ends, waits, runs = parts
+    def load(cls, parts: Any) -> Counts:
+        """What ``dump`` gave. Raises ``ValueError``, ``TypeError`` or ``LookupError`` for anything else."""
         counts = cls()
-        counts.ends = [int(count) for count in ends]
-        if len(counts.ends) != len(ENDS):
-            raise ValueError(f"{len(ENDS)} counts are expected, found {len(counts.ends)}.")
-        counts.waits, counts.runs = Histogram.load(waits), Histogram.load(runs)
+        counts._take(parts)
         return counts
 
 
@@ -111,9 +110,8 @@ def dump_series(series: Series) -> str:
 def load_series(text: str) -> Series:
     """What ``dump_series`` gave; nothing where somebody has changed it, since a page is to be shown all the same."""
     try:
-        found: Any = codec.decode(text or "[]")
-        return {(str(name), str(queue_name)): Counts.load(parts) for name, queue_name, parts in found}
-    except (ValueError, TypeError):
+        return {(name, queue_name): Counts.load(parts) for name, queue_name, parts in read_series(text)}
+    except (ValueError, TypeError, LookupError):
         return {}
 
 
@@ -142,6 +140,6 @@ def dump_counts(counts: Counts) -> str:
 def load_counts(text: str) -> Counts:
     """What ``dump_counts`` gave; none where somebody has changed it."""
     try:
-        return Counts.load(codec.decode(text)) if text else Counts()  # type: ignore[arg-type]  # as caught
-    except (ValueError, TypeError):
+        return Counts.load(read_counts(text))
+    except (ValueError, TypeError, LookupError):
         return Counts()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 #: buckets per factor of ten: neighbours are 1.26 apart, so that a quantile is right to a quarter at worst
 _PER_DECADE = 10
@@ -18,9 +18,9 @@ class Histogram:
 
     __slots__ = ("counts", "total")
 
-    def __init__(self, counts: dict[int, int] | None = None, total: float = 0.0) -> None:
-        self.counts = {} if counts is None else counts
-        self.total = total
+    def __init__(self) -> None:
+        self.counts: dict[int, int] = {}
+        self.total = 0.0
 
     def note(self, seconds: float) -> None:
         """Count one more."""
@@ -35,16 +35,15 @@ class Histogram:
         self.total += other.total
 
     def take(self, flat: Sequence[float]) -> None:
-        """Count what ``dump`` gave: as ``load`` and ``add``, in a quarter of the time. Nothing of anything else.
+        """Count what ``dump`` gave, without another histogram made of it. Nothing of anything else.
 
         Raises ``ValueError`` or ``TypeError`` for that.
         """
-        buckets, numbers = flat[1::2], flat[2::2]
         if len(flat) % 2 == 0 or not set(map(type, flat[1:])) <= {int}:
             raise ValueError("a histogram is a sum, then whole numbers in pairs.")
         self.total += flat[0]
         counts = self.counts
-        for bucket, count in zip(buckets, numbers, strict=True):
+        for bucket, count in zip(flat[1::2], flat[2::2], strict=True):
             counts[bucket] = counts.get(bucket, 0) + count  # type: ignore[index, call-overload]  # as checked
 
     @property
@@ -85,8 +84,8 @@ class Histogram:
         return flat
 
     @classmethod
-    def load(cls, flat: Iterable[float]) -> Histogram:
+    def load(cls, flat: Sequence[float]) -> Histogram:
         """What ``dump`` gave. Raises ``ValueError`` or ``TypeError`` for anything else."""
-        total, *pairs = flat
-        counts = {int(bucket): int(count) for bucket, count in zip(pairs[::2], pairs[1::2], strict=True)}
-        return cls(counts, float(total))
+        one = cls()
+        one.take(flat)
+        return one

@@ -53,25 +53,23 @@ def merge(using: str) -> int:
 
     0 also while another process does it.
     """
+    until = minute_of(using) - _SETTLED - MINUTE
+    rows = StatisticsRecord.objects.using(using).filter(period=MINUTE)
+    over = rows.filter(starts__lt=until, source__gt="")
 
     def work() -> int:
-        rows = StatisticsRecord.objects.using(using).filter(period=MINUTE)
-        until = minute_of(using) - _SETTLED - MINUTE
         with transaction.atomic(using=using, savepoint=False):
             if not _lock(using):
                 return 0
             # Their processes leave these alone by now, and so does everybody without the lock.
-            of_processes = list(rows.filter(starts__lt=until, source__gt="").order_by("starts", "source")[:MOST_MERGED])
+            of_processes = list(over.order_by("starts", "source")[:MOST_MERGED])
             for starts, group in groupby(of_processes, key=attrgetter("starts")):
-                rows.bulk_create([StatisticsRecord(period=MINUTE, starts=starts)], ignore_conflicts=True)
-                whole = rows.select_for_update().get(starts=starts, source="")
-                _set(whole, _sum([whole, *group]))
-                whole.save(using=using, update_fields=["totals", "series"])
+                _write(using, MINUTE, starts, "", _sum([*rows.filter(starts=starts, source=""), *group]))
             rows.filter(pk__in=[one.pk for one in of_processes]).delete()
         return len(of_processes)
 
     # A look first: mostly there is nothing, and a transaction costs more.
-    if not _any_to_merge(using):
+    if not over.exists():
         return 0
     locks = StatisticsRecord.objects.using(using).filter(period=_LOCK)
     if not locks.exists():
@@ -107,12 +105,6 @@ def prune(using: str) -> int:
     return sum(rows.filter(period=period, starts__lt=now - kept).delete()[0] for period, kept in KEPT.items())
 
 
-def _any_to_merge(using: str) -> bool:
-    until = minute_of(using) - _SETTLED - MINUTE
-    rows = StatisticsRecord.objects.using(using)
-    return rows.filter(period=MINUTE, starts__lt=until, source__gt="").exists()
-
-
 def _lock(using: str) -> bool:
     """Be the only one that adds up, until the transaction ends. Nobody waits: the other may be frozen for hours.
 
@@ -133,11 +125,6 @@ def _sum(records: Iterable[StatisticsRecord]) -> Series:
     for record in records:
         add_series(series, load_series(record.series))
     return series
-
-
-def _set(record: StatisticsRecord, series: Series) -> None:
-    record.series = dump_series(series)
-    record.totals = dump_counts(sum_of(series))
 
 
 def _write(using: str, period: int, starts: int, source: str, series: Series, *, before: int | None = None) -> bool:
