@@ -68,18 +68,12 @@ _SPAN_LABELS = {
 class DashboardAdmin(OnePageAdmin):
     """One page, for who may see it; each part that names more takes the permission to see that."""
 
+    needs = "view_dashboard"
+
     class Media:
         """The page's own, besides."""
 
         css: ClassVar = {"all": ["django_taskq/dashboard.css"]}
-
-    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        """By a permission of its own."""
-        return may(request, "view_dashboard")
-
-    def has_module_permission(self, request: HttpRequest) -> bool:
-        """For the admin's front page."""
-        return may(request, "view_dashboard")
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """The page, or what of it changes."""

@@ -7,7 +7,6 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.db.models import Model
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -42,13 +41,7 @@ _MAX_MESSAGE = 500
 class FailureAdmin(OnePageAdmin):
     """One page, for who may see tasks."""
 
-    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        """They are tasks."""
-        return may(request, "view_taskrecord")
-
-    def has_module_permission(self, request: HttpRequest) -> bool:
-        """For the admin's front page."""
-        return may(request, "view_taskrecord")
+    needs = "view_taskrecord"
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """The groups; by POST, one of them runs again, or is discarded."""

@@ -8,7 +8,6 @@ from urllib.parse import urlencode
 from django.contrib import admin, messages
 from django.contrib.admin.models import CHANGE, DELETION, LogEntry
 from django.core.exceptions import PermissionDenied
-from django.db.models import Model
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -27,37 +26,27 @@ from ..pace import Pace, paces
 from ..purging import purge_waiting
 from .display import EMPTY, show_moment, show_seconds
 from .permissions import may
-from .readonly import ReadOnlyAdmin
+from .readonly import OnePageAdmin
 
 #: tasks that one request deletes; it is to end before a browser gives up
 _AT_ONCE = 5_000
 
 
 @admin.register(QueueRecord)
-class QueueAdmin(ReadOnlyAdmin):
+class QueueAdmin(OnePageAdmin):
     """One page, for who may see tasks, and one to confirm that a queue is to be emptied."""
+
+    needs = "view_taskrecord"
 
     class Media:
         """Beside those of all pages."""
 
         css: ClassVar = {"all": ["django_taskq/queues.css"]}
 
-    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        """They are tasks."""
-        return may(request, "view_taskrecord")
-
-    def has_module_permission(self, request: HttpRequest) -> bool:
-        """For the admin's front page."""
-        return may(request, "view_taskrecord")
-
     def get_urls(self) -> list[URLPattern]:
-        """The list and what asks before a purge; there is no page of one queue."""
-        prefix = f"{self.opts.app_label}_{self.opts.model_name}"
-        wrap = self.admin_site.admin_view
-        return [
-            path("", wrap(self.changelist_view), name=f"{prefix}_changelist"),
-            path("purge/", wrap(self.purge_view), name=f"{prefix}_purge"),
-        ]
+        """With what asks before a purge."""
+        view = self.admin_site.admin_view(self.purge_view)
+        return [*super().get_urls(), path("purge/", view, name="django_taskq_queuerecord_purge")]
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """The queues; by POST, one of them or a task is paused or goes on."""

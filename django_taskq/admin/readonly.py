@@ -14,6 +14,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from ..aliases import taskq_databases
+from .permissions import may
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic only in the stubs
@@ -60,6 +61,17 @@ class OnePageAdmin(ReadOnlyAdmin):
 
     Its rows have no pages here: Django's would show all columns to whoever may see this one.
     """
+
+    #: the permission of ours that who looks has to have
+    needs: ClassVar[str]
+
+    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """By what it ``needs``."""
+        return may(request, self.needs)
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        """For the admin's front page."""
+        return self.has_view_permission(request)
 
     def get_urls(self) -> list[URLPattern]:
         """The list's alone."""
