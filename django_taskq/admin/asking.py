@@ -8,7 +8,6 @@ from typing import Any
 
 from django import forms
 from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
 from django.utils.translation import gettext_lazy as _
 
 from ..aliases import backends_on
@@ -22,7 +21,7 @@ from .reasons import state_in_words
 from .schedule_form import Suggested
 from .verbs import REQUEUE, Verb
 
-_TEMPLATE = "admin/django_taskq/taskrecord/confirm.html"
+_TEMPLATE = "taskrecord/confirm.html"
 
 
 class RequeueForm(forms.Form):
@@ -97,18 +96,16 @@ def ask(
     button: Any = "",
 ) -> HttpResponse:
     """The page. ``hidden``: what it sends along, besides that somebody has said yes."""
-    context = {
-        **model_admin.admin_site.each_context(request),
-        "title": label,
-        "opts": model_admin.opts,
-        "media": model_admin.media,
-        "question": question,
-        "lines": lines,
-        "hidden": hidden,
-        "form": form,
-        "button": button or label,
-        "is_destructive": is_destructive,
-        "back": request.get_full_path(),
-    }
-    request.current_app = model_admin.admin_site.name  # what ``url`` in templates goes by
-    return TemplateResponse(request, _TEMPLATE, context)
+    shown: HttpResponse = model_admin.show(
+        request,
+        _TEMPLATE,
+        label,
+        question=question,
+        lines=lines,
+        hidden=hidden,
+        form=form,
+        button=button or label,
+        is_destructive=is_destructive,
+        back=request.get_full_path(),
+    )
+    return shown

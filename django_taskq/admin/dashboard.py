@@ -95,15 +95,11 @@ class DashboardAdmin(OnePageAdmin):
         # Lists show the first database alone.
         page = _Page(self.admin_site, request, snapshot, has_lists=using == (databases or [using])[0])
         context = {**page.context(), "span": span.name, "span_label": _SPAN_LABELS[span.name]}
-        request.current_app = self.admin_site.name  # what ``url`` in templates goes by
         if _FRAGMENT in request.GET:
+            request.current_app = self.admin_site.name  # what ``url`` in templates goes by
             return TemplateResponse(request, "admin/django_taskq/dashboard_body.html", context)
         chosen = {"database": using} if using == asked else {}
         context |= {
-            **self.admin_site.each_context(request),
-            "title": _("Dashboard"),
-            "opts": self.opts,
-            "media": self.media,
             "every": _EVERY,
             "here": f"?{urlencode({'range': span.name} | chosen)}",
             "fragment_url": f"?{urlencode({'range': span.name} | chosen | {_FRAGMENT: '1'})}",
@@ -121,7 +117,7 @@ class DashboardAdmin(OnePageAdmin):
             ],
             **(extra_context or {}),
         }
-        return TemplateResponse(request, "admin/django_taskq/dashboard.html", context)
+        return self.show(request, "dashboard.html", _("Dashboard"), **context)
 
 
 class _Page:

@@ -8,7 +8,6 @@ from typing import Any
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.formats import number_format
 from django.utils.translation import gettext as _
@@ -52,18 +51,12 @@ class FailureAdmin(OnePageAdmin):
         found = failure_groups(self.get_queryset(request).db, limit=_SHOWN)
         sees = may(request, "view_payload")
         context = {
-            **self.admin_site.each_context(request),
-            "title": _("Failures"),
-            "opts": self.opts,
-            "media": self.media,
             "groups": [self._shown(group, sees=sees) for group in found.groups],
             "may_retry": may(request, "operate_tasks"),
             "hidden": max(found.total - len(found.groups), 0),
             "is_cut": found.total >= MOST_GROUPS,
-            **(extra_context or {}),
         }
-        request.current_app = self.admin_site.name  # what ``url`` in templates goes by
-        return TemplateResponse(request, "admin/django_taskq/failures.html", context)
+        return self.show(request, "failures.html", _("Failures"), **{**context, **(extra_context or {})})
 
     def _shown(self, group: FailureGroup, *, sees: bool) -> dict[str, Any]:
         site, error = self.admin_site.name, group.error

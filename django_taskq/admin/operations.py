@@ -14,7 +14,6 @@ from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import Model
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
-from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
@@ -80,10 +79,6 @@ class OperationRecordAdmin(ReadOnlyAdmin):
         operation = self._operation(request, object_id)
         verb = VERBS.get(operation.verb)
         context = {
-            **self.admin_site.each_context(request),
-            "title": self.what(operation),
-            "opts": self.opts,
-            "media": self.media,
             "operation": operation,
             "search": self.search_text(operation),
             "state": self.state_text(operation),
@@ -93,10 +88,9 @@ class OperationRecordAdmin(ReadOnlyAdmin):
             "told": told(operation.reasons),
             "may_abort": operation.is_active and verb is not None and may(request, verb.permission),
             "nobody_keeps": operation.is_active and not _somebody_keeps(self.get_queryset(request).db),
-            **(extra_context or {}),
         }
-        request.current_app = self.admin_site.name  # what ``url`` in templates goes by
-        return TemplateResponse(request, "admin/django_taskq/operationrecord/operation.html", context)
+        template = "operationrecord/operation.html"
+        return self.show(request, template, self.what(operation), **{**context, **(extra_context or {})})
 
     def abort_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """By POST, for who may do what it does."""

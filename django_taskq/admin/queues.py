@@ -9,7 +9,6 @@ from django.contrib import admin, messages
 from django.contrib.admin.models import CHANGE, DELETION, LogEntry
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.formats import number_format
 from django.utils.translation import gettext as _
@@ -62,10 +61,6 @@ class QueueAdmin(OnePageAdmin):
         pace = paces(using)
         by_name = {one.name: one for one in pauses if one.kind == "queue"}
         context = {
-            **self.admin_site.each_context(request),
-            "title": _("Queues"),
-            "opts": self.opts,
-            "media": self.media,
             "queues": [self._shown(one, pace.get(one.queue, Pace()), by_name.get(one.queue)) for one in states],
             "has_broker": any(backend.config.is_kombu for backend in backends),
             "has_aliases": len(backends) > 1,
@@ -75,10 +70,8 @@ class QueueAdmin(OnePageAdmin):
                 if one.kind == "task"
             ],
             "may_control": may(request, "control_queues"),
-            **(extra_context or {}),
         }
-        request.current_app = self.admin_site.name  # what ``url`` in templates goes by
-        return TemplateResponse(request, "admin/django_taskq/queues.html", context)
+        return self.show(request, "queues.html", _("Queues"), **{**context, **(extra_context or {})})
 
     def purge_view(self, request: HttpRequest) -> HttpResponse:
         """Asks for the queue's name, and deletes what waits in it once that was typed."""
@@ -98,20 +91,17 @@ class QueueAdmin(OnePageAdmin):
             return self._to_list()
         state = queue_states(using, [backend], Paused(frozenset({name})))
         waiting = next((one.ready for one in state if one.queue == name), 0)
-        context = {
-            **self.admin_site.each_context(request),
-            "title": _("Delete what waits in a queue"),
-            "opts": self.opts,
-            "media": self.media,
-            "queue": name,
-            "backend": backend.alias,
-            "waiting": _many(waiting),
-            "has_broker": _has_messages(backend, name),
-            "wants_broker": bool(request.POST.get("broker")),
-            "is_wrong": request.method == "POST",
-        }
-        request.current_app = self.admin_site.name
-        return TemplateResponse(request, "admin/django_taskq/queue_purge.html", context)
+        return self.show(
+            request,
+            "queue_purge.html",
+            _("Delete what waits in a queue"),
+            queue=name,
+            backend=backend.alias,
+            waiting=_many(waiting),
+            has_broker=_has_messages(backend, name),
+            wants_broker=bool(request.POST.get("broker")),
+            is_wrong=request.method == "POST",
+        )
 
     def _to_list(self) -> HttpResponse:
         return HttpResponseRedirect(reverse(f"{self.admin_site.name}:django_taskq_queuerecord_changelist"))

@@ -15,7 +15,6 @@ from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
-from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
@@ -217,17 +216,15 @@ class ScheduleRecordAdmin(ReadOnlyAdmin):
         record = self.get_object(request, read) if read else None
         form: Any = self.get_form(request, record)(request.POST, instance=record)
         schedule = form.schedule if form.is_valid() else None
-        context = {
-            **self.admin_site.each_context(request),
-            "title": _("Next runs"),
-            "opts": self.opts,
-            "form": form,
-            "schedule": schedule,
-            "words": in_words(schedule) if schedule else "",
-            "runs": _runs(schedule, database_now(self.get_queryset(request).db)) if schedule else "",
-            "media": self.media,
-        }
-        return TemplateResponse(request, "admin/django_taskq/schedulerecord/preview.html", context)
+        return self.show(
+            request,
+            "schedulerecord/preview.html",
+            _("Next runs"),
+            form=form,
+            schedule=schedule,
+            words=in_words(schedule) if schedule else "",
+            runs=_runs(schedule, database_now(self.get_queryset(request).db)) if schedule else "",
+        )
 
     # ---- writing ------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,6 @@ from django.contrib.admin.utils import quote, unquote
 from django.core.exceptions import PermissionDenied
 from django.db import connections
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
-from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext as _
 
@@ -65,21 +64,18 @@ class WorkerStacks(WorkerActions):
             # In a transaction of the whole request (``ATOMIC_REQUESTS``) a wait would hold up the worker, not hear it.
             orders = _wait(using, orders)
         said = {one.verb: one.answer for one in orders if one.answered_at is not None}
-        context = {
-            **self.admin_site.each_context(request),
-            "title": _("Stacks"),
-            "subtitle": unquote(object_id),
-            "opts": self.opts,
-            "media": self.media,
-            "worker": worker,
-            "worker_url": self._page_of(worker.pk) if worker is not None else "",
-            "is_asked": bool(orders),
-            "is_waiting": len(said) < len(orders),
-            "facts": _facts(said.get("ping", "")),
-            "stacks": self._shown(using, unquote(object_id), said["stacks"]) if "stacks" in said else "",
-        }
-        request.current_app = self.admin_site.name  # what ``url`` in templates goes by
-        return TemplateResponse(request, "admin/django_taskq/workerrecord/stacks.html", context)
+        return self.show(
+            request,
+            "workerrecord/stacks.html",
+            _("Stacks"),
+            subtitle=unquote(object_id),
+            worker=worker,
+            worker_url=self._page_of(worker.pk) if worker is not None else "",
+            is_asked=bool(orders),
+            is_waiting=len(said) < len(orders),
+            facts=_facts(said.get("ping", "")),
+            stacks=self._shown(using, unquote(object_id), said["stacks"]) if "stacks" in said else "",
+        )
 
     def _ask(self, request: HttpRequest, worker: Any) -> HttpResponse:
         if worker is None:
