@@ -15,6 +15,7 @@ from .core.queues import MAX_QUEUE_NAME
 from .core.states import FINAL, PENDING, State
 from .exceptions import OptionError
 from .models import TaskRecord
+from .routes import is_queue_name
 from .signals import task_cancelled
 from .transitions import operate
 
@@ -169,7 +170,7 @@ def _published(using: str) -> list[str]:
 
 def _check_queue(using: str, name: str) -> None:
     """Whether tasks can be put into this queue. Raises ``OptionError``."""
-    if not 0 < len(name) <= MAX_QUEUE_NAME or "\x00" in name:
+    if not is_queue_name(name):
         raise OptionError(f"to_queue={name[:20]!r}: a queue's name has 1 to {MAX_QUEUE_NAME} characters.")
     for backend in backends_on(using):
         if backend.config.is_kombu and backend.config.topology.is_broadcast(name):

@@ -5,12 +5,11 @@ The log of the admin says what was asked for before anything is done, so that no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
@@ -26,10 +25,12 @@ from ..selection import Selection
 from ..worker.remote import Verb as Order
 from . import duplicates, operations
 from .asking import ask, counts_in_words, form_of, is_sent
+from .logbook import log_asked
 from .permissions import may
 from .readonly import ReadOnlyAdmin
 from .reasons import told
 from .verbs import CANCEL, DISCARD, REMOVE, REQUEUE, RETRY, RUN, VERBS, Verb
+from .wording import in_full
 
 #: tasks that one request changes at most; it is to end before a browser gives up
 MAX_TASKS = 1_000
@@ -191,7 +192,7 @@ class TaskActions(ReadOnlyAdmin):
             # Selection would take no ids for all tasks there are.
             messages.warning(request, _("None of these tasks is there any more."))
         if len(rows) > MAX_TASKS:
-            text = _("These were the first %(count)s; there are more.") % {"count": f"{MAX_TASKS:,}"}
+            text = _("These were the first %(count)s; there are more.") % {"count": in_full(MAX_TASKS)}
             messages.warning(request, text)
         return rows[:MAX_TASKS]
 
@@ -227,8 +228,3 @@ def _order(request: HttpRequest, queryset: QuerySet[Any], label: str, verb: Orde
     orders = control.order(queryset.db, verb, [row.pk for row in rows])
     text = ngettext("%(count)s process is asked to.", "%(count)s processes are asked to.", len(orders))
     messages.success(request, f"{label}: {text % {'count': len(orders)}}")
-
-
-def log_asked(request: HttpRequest, rows: Iterable[Any], label: str) -> None:
-    """Write down what is asked for, before it is done."""
-    LogEntry.objects.log_actions(request.user.pk, rows, CHANGE, change_message=_("Asked for: %s") % label)  # type: ignore[arg-type]  # any iterable of rows

@@ -20,6 +20,7 @@ from ..publication import known_queues
 from .reasons import state_in_words
 from .schedule_form import Suggested
 from .verbs import REQUEUE, Verb
+from .wording import in_full
 
 _TEMPLATE = "taskrecord/confirm.html"
 
@@ -78,7 +79,7 @@ def counts_in_words(verb: Verb, states: Iterable[str]) -> list[str]:
     counts = Counter(states)
     return [
         (_("%(count)s: %(state)s") if State(state) in verb.states else _("%(count)s: %(state)s – left alone"))
-        % {"count": f"{count:,}", "state": state_in_words(state)}
+        % {"count": in_full(count), "state": state_in_words(state)}
         for state, count in counts.items()
     ]
 

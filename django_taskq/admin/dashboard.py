@@ -27,7 +27,7 @@ from ..standing import Due
 from ..statistics import TaskFigures
 from .display import ICONS, show_moment
 from .failures import message_of, place_of
-from .health import Ends, look_at
+from .health import Ends, look_at, waiting_in
 from .permissions import may
 from .readonly import OnePageAdmin
 from .snapshot import RECENT, SPANS, Snapshot, take
@@ -166,11 +166,9 @@ class _Page:
     def _cards(self) -> Iterator[dict[str, Any]]:
         snapshot = self._snapshot
         found = snapshot.overview
-        ready = [queue.ready for queue in found.queues]
         waits = [queue.oldest_wait for queue in found.queues if queue.oldest_wait is not None]
-        waiting = in_full(sum(ready)) + ("+" if any(count >= MOST for count in ready) else "")
         running = in_full(sum(queue.running for queue in found.queues))
-        yield self._card(_("Waiting"), waiting, State.READY)
+        yield self._card(_("Waiting"), waiting_in(found.queues, MOST), State.READY)
         yield self._card(_("Running"), running, State.RUNNING)
         yield self._card(_("Scheduled"), in_full(found.scheduled, MOST), State.SCHEDULED)
         yield self._card(_("Failed in 24 h"), in_full(snapshot.failed), State.FAILED)

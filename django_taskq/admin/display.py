@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.http import HttpRequest
 from django.utils import timezone
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -19,6 +20,7 @@ from ..models import TaskRecord
 from ..models.task import STATE_LABELS
 from ..sight import SPOILT, Sight, sight_of
 from .permissions import may
+from .wording import in_full
 
 #: characters of one column that a page shows; beyond, the middle is left out
 MAX_SHOWN = 100_000
@@ -62,6 +64,19 @@ def show_state(record: TaskRecord) -> str:
     )
 
 
+def show_table(columns: Iterable[str], rows: Iterable[Iterable[object]], caption: str) -> SafeString:
+    """A small table on a page; its caption is for screen readers."""
+    head = format_html_join("", '<th scope="col">{}</th>', ((one,) for one in columns))
+    cells = (format_html_join("", "<td>{}</td>", ((one,) for one in row)) for row in rows)
+    return format_html(
+        '<table class="taskq-runs"><caption class="taskq-hidden">{}</caption><thead><tr>{}</tr></thead>'
+        "<tbody>{}</tbody></table>",
+        caption,
+        head,
+        format_html_join("", "<tr>{}</tr>", ((one,) for one in cells)),
+    )
+
+
 def show_seconds(seconds: float | None) -> str:
     """A duration, as exact as it is of use."""
     if seconds is None:
@@ -72,7 +87,7 @@ def show_seconds(seconds: float | None) -> str:
     time = str(timedelta(seconds=rest))
     if not days:
         return time
-    return ngettext("%(days)s day, %(time)s", "%(days)s days, %(time)s", days) % {"days": f"{days:,}", "time": time}
+    return ngettext("%(days)s day, %(time)s", "%(days)s days, %(time)s", days) % {"days": in_full(days), "time": time}
 
 
 def wait_of(record: TaskRecord, now: datetime | None) -> float | None:

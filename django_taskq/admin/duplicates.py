@@ -13,7 +13,6 @@ from uuid import UUID
 from django import forms
 from django.contrib import messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.admin.utils import unquote
 from django.core import signing
 from django.core.exceptions import PermissionDenied
@@ -34,8 +33,10 @@ from ..sight import SPOILT, sight_of
 from .arguments import decoded
 from .asking import ask, is_sent
 from .display import indented
+from .logbook import log_asked
 from .permissions import may
 from .schedule_form import Suggested
+from .wording import in_full
 
 #: seconds after which a page that asks has to be opened anew
 _SEED_AGE = 86_400
@@ -154,7 +155,7 @@ def duplicate_many(model_admin: Any, request: HttpRequest, rows: Sequence[Any]) 
     if len(rows) == 1:
         return HttpResponseRedirect(reverse(f"{site}:django_taskq_taskrecord_duplicate", args=[rows[0].pk]))
     if not is_sent(request):
-        text = ngettext("%(count)s task", "%(count)s tasks", len(rows)) % {"count": f"{len(rows):,}"}
+        text = ngettext("%(count)s task", "%(count)s tasks", len(rows)) % {"count": in_full(len(rows))}
         return ask(
             model_admin,
             request,
@@ -172,7 +173,7 @@ def duplicate_many(model_admin: Any, request: HttpRequest, rows: Sequence[Any]) 
     except (signing.BadSignature, ValueError):
         messages.error(request, _("This page is too old: open it anew."))
         return None
-    _log(request, rows)
+    log_asked(request, rows, _("Duplicate"))
     using = model_admin.get_queryset(request).db
     copies: dict[str, Copy] = {}
     problems: dict[str, str] = {}
@@ -186,7 +187,7 @@ def duplicate_many(model_admin: Any, request: HttpRequest, rows: Sequence[Any]) 
     count = enqueue_copies(using, copies)
     for name, problem in problems.items():
         messages.warning(request, f"{name}: {problem}")
-    text = ngettext("%(count)s task was enqueued.", "%(count)s tasks were enqueued.", count) % {"count": f"{count:,}"}
+    text = ngettext("%(count)s task was enqueued.", "%(count)s tasks were enqueued.", count) % {"count": in_full(count)}
     if count < len(copies):
         text += " " + _("The others were enqueued before.")
     messages.add_message(request, messages.SUCCESS if count else messages.WARNING, text)
@@ -205,7 +206,7 @@ def read_seed(text: str) -> UUID:
 
 def _enqueue_one(model_admin: Any, request: HttpRequest, record: TaskRecord, form: DuplicateForm) -> HttpResponse:
     assert form.copy is not None  # for the type checker
-    _log(request, [record])
+    log_asked(request, [record], _("Duplicate"))
     using = model_admin.get_queryset(request).db
     if enqueue_copies(using, {form.new_id: form.copy}):
         messages.success(request, _("This task was enqueued."))
@@ -213,15 +214,6 @@ def _enqueue_one(model_admin: Any, request: HttpRequest, record: TaskRecord, for
         messages.warning(request, _("This task was enqueued before: it is there once."))
     return HttpResponseRedirect(
         reverse(f"{model_admin.admin_site.name}:django_taskq_taskrecord_change", args=[form.new_id])
-    )
-
-
-def _log(request: HttpRequest, rows: Sequence[Any]) -> None:
-    LogEntry.objects.log_actions(
-        request.user.pk,  # type: ignore[arg-type]  # somebody is signed in
-        rows,
-        CHANGE,
-        change_message=_("Asked for: %s") % _("Duplicate"),
     )
 
 

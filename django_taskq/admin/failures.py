@@ -9,7 +9,6 @@ from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
-from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -21,12 +20,13 @@ from ..models import FailureRecord
 from ..selection import Selection
 from ..sight import sight_of
 from . import operations
-from .actions import log_asked
 from .asking import ask, is_sent
 from .display import show_moment
+from .logbook import log_asked
 from .permissions import may
 from .readonly import OnePageAdmin
 from .verbs import DISCARD, RETRY, Verb
+from .wording import in_full
 
 #: groups on the page
 _SHOWN = 50
@@ -68,7 +68,7 @@ class FailureAdmin(OnePageAdmin):
             "message": message_of(group, _MAX_MESSAGE) if sees else "",
             "place": place_of(group),
             "task": group.newest.name,
-            "count": number_format(min(group.count, MOST_TASKS), force_grouping=True) + ("+" if group.is_more else ""),
+            "count": in_full(min(group.count, MOST_TASKS)) + ("+" if group.is_more else ""),
             "first": show_moment(group.first_at, "seconds"),
             "last": show_moment(group.last_at, "seconds"),
             "tasks_url": f"{reverse(f'{site}:django_taskq_taskrecord_changelist')}?q=group:{group.fingerprint}",
@@ -118,7 +118,7 @@ class FailureAdmin(OnePageAdmin):
             request,
             label=_("Discard all"),
             question=verb.question,
-            lines=[more % {"count": f"{min(count, _AT_ONCE):,}"}, operations.search_in_words(Search(group=kind))],
+            lines=[more % {"count": in_full(min(count, _AT_ONCE))}, operations.search_in_words(Search(group=kind))],
             hidden=[("group", kind), ("verb", verb.name), ("token", operations.new_token())],
             is_destructive=True,
         )

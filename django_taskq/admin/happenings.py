@@ -19,7 +19,7 @@ from ..core.fingerprint import is_library
 from ..core.outcome import AttemptError
 from ..models import TaskRecord
 from ..sight import SPOILT, Sight
-from .display import EMPTY, MAX_SHOWN, dict_of, show_moment, show_seconds, show_state
+from .display import EMPTY, MAX_SHOWN, dict_of, show_moment, show_seconds, show_state, show_table
 
 #: a frame's first line in a traceback
 _FRAME = re.compile(r'^\s*(?:\|\s*)*File "(?P<file>[^"]*)", line \d+')
@@ -178,19 +178,8 @@ def show_runs(record: TaskRecord, runs: list[tuple[TaskRecord, str]]) -> str:
         )
         for run, url in runs
     )
-    head = format_html_join("", '<th scope="col">{}</th>', ((one,) for one in _run_columns()))
-    row = "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>"
-    return format_html(
-        '<table class="taskq-runs"><caption class="taskq-hidden">{}</caption><thead><tr>{}</tr></thead>'
-        "<tbody>{}</tbody></table>",
-        _("The newest tasks of this name"),
-        head,
-        format_html_join("", row, rows),
-    )
-
-
-def _run_columns() -> tuple[str, ...]:
-    return _("Enqueued"), _("State"), _("Attempts"), _("Duration"), _("Compared")
+    columns = (_("Enqueued"), _("State"), _("Attempts"), _("Duration"), _("Compared"))
+    return show_table(columns, rows, _("The newest tasks of this name"))
 
 
 def _bar(run: TaskRecord, longest: float) -> SafeString:

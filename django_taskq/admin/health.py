@@ -86,7 +86,7 @@ def _troubles(found: Overview, most: int) -> Iterator[Finding]:
             "Nothing runs: %(count)s tasks wait and no worker is alive.",
             count,
         )
-        yield _finding("no worker", Severity.CRITICAL, text, count=_many(moving, most))
+        yield _finding("no worker", Severity.CRITICAL, text, count=waiting_in(moving, most))
     elif moving:
         yield from _unserved(found, moving, most)
         yield from _slow(moving)
@@ -113,7 +113,7 @@ def _unserved(found: Overview, moving: Sequence[QueueState], most: int) -> Itera
             "No worker serves queue %(queue)s, where %(count)s tasks wait.",
             alone[0].ready,
         )
-        yield _finding("unserved", Severity.CRITICAL, text, queue=alone[0].queue, count=_many(alone, most))
+        yield _finding("unserved", Severity.CRITICAL, text, queue=alone[0].queue, count=waiting_in(alone, most))
     elif alone:
         text = _("No worker serves %(queues)s queues in which tasks wait: %(names)s.")
         yield _finding("unserved", Severity.CRITICAL, text, queues=len(alone), names=_names(alone))
@@ -134,7 +134,7 @@ def _paused(paused: Sequence[QueueState], most: int) -> Iterator[Finding]:
             "Queue %(queue)s is paused with %(count)s tasks.",
             paused[0].ready,
         )
-        yield _finding("paused", Severity.WARNING, text, queue=paused[0].queue, count=_many(paused, most))
+        yield _finding("paused", Severity.WARNING, text, queue=paused[0].queue, count=waiting_in(paused, most))
     elif paused:
         text = _("%(queues)s queues are paused with %(count)s tasks: %(names)s.")
         yield _finding(
@@ -142,7 +142,7 @@ def _paused(paused: Sequence[QueueState], most: int) -> Iterator[Finding]:
             Severity.WARNING,
             text,
             queues=len(paused),
-            count=_many(paused, most),
+            count=waiting_in(paused, most),
             names=_names(paused),
         )
 
@@ -188,7 +188,8 @@ def _selection(queues: str) -> QueueSelection:
         return QueueSelection()
 
 
-def _many(queues: Sequence[QueueState], most: int) -> str:
+def waiting_in(queues: Sequence[QueueState], most: int) -> str:
+    """How many tasks are ready in these; ``most``: what was counted of each at most."""
     count = in_full(sum(queue.ready for queue in queues))
     return f"{count}+" if any(queue.ready >= most for queue in queues) else count
 

@@ -12,7 +12,6 @@ from django.core.paginator import Paginator
 from django.db.models import ExpressionWrapper, QuerySet
 from django.db.models.expressions import Combinable
 from django.http import HttpRequest
-from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 
 from ..core.states import State
@@ -22,6 +21,7 @@ from ..finding.pages import Cursor, Page, find
 from ..finding.search import BadSearch, Search, parse
 from ..models import InstantField, TaskRecord
 from .permissions import may
+from .wording import in_full
 
 #: columns that may hold megabytes, and that the list does not show
 LONG = ("arguments", "options", "metadata", "result", "errors", "log", "headers", "progress", "worker_ids")
@@ -85,7 +85,7 @@ class TaskList(ChangeList):
     @property
     def window_text(self) -> str:
         """How many rows were looked through at most."""
-        return number_format(self.page.window, force_grouping=True)
+        return in_full(self.page.window)
 
     def _page(self, request: HttpRequest) -> Page:
         assert self.search is not None  # for the type checker

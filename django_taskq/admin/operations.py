@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.contrib import admin, messages
-from django.contrib.admin.models import ADDITION, CHANGE, LogEntry
+from django.contrib.admin.models import ADDITION
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
@@ -29,10 +29,12 @@ from ..models import KeeperRecord, OperationRecord
 from ..sight import SPOILT
 from . import display
 from .asking import ask, form_of, is_sent
+from .logbook import log_asked
 from .permissions import may
 from .readonly import ReadOnlyAdmin
 from .reasons import state_in_words, told
 from .verbs import DISCARD, REMOVE, VERBS, Verb
+from .wording import in_full
 
 #: tasks that are counted before somebody says yes
 _COUNTED = 1_000
@@ -98,7 +100,7 @@ class OperationRecordAdmin(ReadOnlyAdmin):
         verb = VERBS.get(operation.verb)
         if verb is None or not may(request, verb.permission):
             raise PermissionDenied
-        _log(request, operation, CHANGE, _("Asked for: %s") % _("Abort"))
+        log_asked(request, [operation], _("Abort"))
         if bulk.abort(self.get_queryset(request).db, operation.pk):
             messages.success(request, _("The operation was aborted. What was done stays done."))
         else:
@@ -186,7 +188,7 @@ def begin(
             )
             if is_new:
                 # Before the commit: nothing is done that the log does not know of.
-                _log(request, operation, ADDITION, _("Asked for: %s") % f"{verb.label}: {search_in_words(search)}")
+                log_asked(request, [operation], f"{verb.label}: {search_in_words(search)}", ADDITION)
     except bulk.CannotAsk as error:
         messages.error(request, str(error))
         return None
@@ -240,13 +242,9 @@ def _count_in_words(using: str, search: Search, *, sees: bool) -> str:
         text = _("More than %(count)s tasks match.")
     else:
         text = ngettext("%(count)s task matches.", "%(count)s tasks match.", count)
-    return text % {"count": f"{count:,}"}
+    return text % {"count": in_full(count)}
 
 
 def _somebody_keeps(using: str) -> bool:
     """Whether a keeper is there, which carries operations on."""
     return KeeperRecord.objects.using(using).filter(expires_at__gt=Now()).exclude(holder="").exists()
-
-
-def _log(request: HttpRequest, operation: OperationRecord, flag: int, message: str) -> None:
-    LogEntry.objects.log_actions(request.user.pk, [operation], flag, change_message=message)  # type: ignore[arg-type]  # any rows

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from urllib.parse import urlencode
 
 from django.contrib import admin, messages
-from django.contrib.admin.models import CHANGE, DELETION, LogEntry
+from django.contrib.admin.models import DELETION
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
@@ -18,14 +18,16 @@ from .. import control
 from ..aliases import backends_on
 from ..backend import TaskqBackend
 from ..core.paused import Paused
-from ..core.queues import MAX_QUEUE_NAME
 from ..models import PauseRecord, QueueRecord
 from ..overview import MOST, QueueState, queue_states
 from ..pace import Pace, paces
 from ..purging import purge_waiting
+from ..routes import is_queue_name
 from .display import EMPTY, show_moment, show_seconds
+from .logbook import log_asked
 from .permissions import may
 from .readonly import OnePageAdmin
+from .wording import in_full
 
 #: tasks that one request deletes; it is to end before a browser gives up
 _AT_ONCE = 5_000
@@ -81,7 +83,7 @@ class QueueAdmin(OnePageAdmin):
         asked = request.POST if request.method == "POST" else request.GET
         name = asked.get("queue", "")
         backend = next((one for one in backends_on(using) if one.alias == asked.get("backend")), None)
-        if backend is None or not _is_name(name):
+        if backend is None or not is_queue_name(name):
             messages.error(request, _("There is no such queue."))
             return self._to_list()
         # To the letter, without what a browser or a hand adds at the ends.
@@ -97,7 +99,7 @@ class QueueAdmin(OnePageAdmin):
             _("Delete what waits in a queue"),
             queue=name,
             backend=backend.alias,
-            waiting=_many(waiting),
+            waiting=in_full(waiting, MOST),
             has_broker=_has_messages(backend, name),
             wants_broker=bool(request.POST.get("broker")),
             is_wrong=request.method == "POST",
@@ -114,13 +116,13 @@ class QueueAdmin(OnePageAdmin):
             "running_url": self._tasks_url(one.queue, "RUNNING"),
             "purge_url": f"{reverse(f'{self.admin_site.name}:django_taskq_queuerecord_purge')}?"
             + urlencode({"queue": one.queue, "backend": one.backend}),
-            "ready": _many(one.ready),
-            "running": number_format(one.running, force_grouping=True),
+            "ready": in_full(one.ready, MOST),
+            "running": in_full(one.running),
             "wait": _duration(one.oldest_wait),
             "coming": _per_minute(pace.coming),
             "leaving": _per_minute(pace.leaving),
             "drains": _drains(one, pace),
-            "broker": EMPTY if one.broker is None else number_format(one.broker, force_grouping=True),
+            "broker": EMPTY if one.broker is None else in_full(one.broker),
             "is_paused": one.is_paused,
             "paused": show_moment(pause.paused_at, "seconds") if pause is not None else "",
             "by": pause.paused_by if pause is not None else "",
@@ -135,15 +137,15 @@ class QueueAdmin(OnePageAdmin):
             raise PermissionDenied
         verb, name = request.POST.get("verb"), request.POST.get("name", "")
         is_task = request.POST.get("kind") == "task"
-        if verb not in {"pause", "resume"} or not (0 < len(name) <= 255 if is_task else _is_name(name)):
+        if verb not in {"pause", "resume"} or not (0 < len(name) <= 255 if is_task else is_queue_name(name)):
             messages.error(request, _("There is no such queue."))
         elif verb == "pause":
-            _log(request, name, CHANGE, _("Pause"))
+            log_asked(request, [QueueRecord(queue_name=name)], _("Pause"))
             is_news = control.pause(using, "task" if is_task else "queue", name, by=request.user.get_username())
             text = _("“%(name)s” is paused.") if is_news else _("“%(name)s” was paused before.")
             messages.add_message(request, messages.SUCCESS if is_news else messages.WARNING, text % {"name": name})
         else:
-            _log(request, name, CHANGE, _("Resume"))
+            log_asked(request, [QueueRecord(queue_name=name)], _("Resume"))
             is_news = control.resume(using, "task" if is_task else "queue", name)
             text = _("“%(name)s” goes on.") if is_news else _("“%(name)s” was not paused.")
             messages.add_message(request, messages.SUCCESS if is_news else messages.WARNING, text % {"name": name})
@@ -151,13 +153,13 @@ class QueueAdmin(OnePageAdmin):
 
     def _purge(self, request: HttpRequest, using: str, backend: TaskqBackend, name: str) -> None:
         # Said before it is done, so that nothing is deleted of which nobody knows who did it.
-        _log(request, name, DELETION, _("Delete what waits"))
+        log_asked(request, [QueueRecord(queue_name=name)], _("Delete what waits"), DELETION)
         done = purge_waiting(using, backend.alias, name, limit=_AT_ONCE)
         text = ngettext(
             "%(count)s task that waited in “%(name)s” was deleted.",
             "%(count)s tasks that waited in “%(name)s” were deleted.",
             done.deleted,
-        ) % {"count": number_format(done.deleted, force_grouping=True), "name": name}
+        ) % {"count": in_full(done.deleted), "name": name}
         if done.is_more:
             text += " " + _("There may be more of them: once more for the next.")
         messages.success(request, text)
@@ -178,19 +180,11 @@ def _purge_broker(request: HttpRequest, backend: TaskqBackend, name: str) -> Non
         text = ngettext(
             "%(count)s message at the broker was deleted.", "%(count)s messages at the broker were deleted.", count
         )
-        messages.success(request, text % {"count": number_format(count, force_grouping=True)})
+        messages.success(request, text % {"count": in_full(count)})
 
 
 def _has_messages(backend: TaskqBackend, name: str) -> bool:
     return backend.config.is_kombu and not backend.config.topology.is_broadcast(name)
-
-
-def _is_name(name: str) -> bool:
-    return 0 < len(name) <= MAX_QUEUE_NAME and "\x00" not in name
-
-
-def _many(count: int) -> str:
-    return number_format(count, force_grouping=True) + ("+" if count >= MOST else "")
 
 
 def _duration(seconds: float | None) -> str:
@@ -211,8 +205,3 @@ def _drains(one: QueueState, pace: Pace) -> str:
         return _("grows")
     shown = show_seconds(max(float(round(left)), 60.0))
     return f"> {shown}" if one.ready >= MOST else shown
-
-
-def _log(request: HttpRequest, name: str, flag: int, label: str) -> None:
-    row = QueueRecord(queue_name=name)
-    LogEntry.objects.log_actions(request.user.pk, [row], flag, change_message=_("Asked for: %s") % label)  # type: ignore[arg-type]  # any iterable of rows

@@ -9,6 +9,7 @@ from django.utils.translation import gettext_lazy
 
 from ..core.states import State
 from ..models import TaskRecord
+from .wording import in_full
 
 #: what ``changes`` says became of tasks, as people are told
 REASONS = {
@@ -28,7 +29,7 @@ REASONS = {
 
 def told(counts: Mapping[str, int]) -> str:
     """Counts by reason, as a part of a sentence."""
-    return ", ".join(f"{count:,} {reason_in_words(reason)}" for reason, count in counts.items() if count)
+    return ", ".join(f"{in_full(count)} {reason_in_words(reason)}" for reason, count in counts.items() if count)
 
 
 def reason_in_words(reason: str) -> str:

@@ -24,6 +24,7 @@ from ..models import OrderRecord, TaskRecord
 from ..sight import SPOILT, sight_of
 from ..worker.remote import Verb
 from .actions import WorkerActions
+from .logbook import log_asked
 from .permissions import may
 
 #: seconds that a page waits: no longer than a web server's worker can be spared
@@ -83,7 +84,7 @@ class WorkerStacks(WorkerActions):
         if not self.is_alive(worker):
             messages.warning(request, _("This worker process is lost: it does not answer."))
             return HttpResponseRedirect(self._page_of(worker.pk))
-        self.log_change(request, worker, _("Asked for: %s") % _("Stacks"))
+        log_asked(request, [worker], _("Stacks"))
         using = self.get_queryset(request).db
         asked = QueryDict(mutable=True)
         asked.setlist("of", [str(order.pk) for verb in _ASKED for order in control.order(using, verb, [worker.pk])])

@@ -25,6 +25,7 @@ from . import display
 from .listing import LONG
 from .permissions import may
 from .stacks import WorkerStacks
+from .wording import in_full
 
 #: tasks of one worker that the list names, of all workers that it reads, and that a worker's page lists
 _NAMED, _READ, _LISTED = 3, 1_000, 20
@@ -147,7 +148,7 @@ class WorkerRecordAdmin(WorkerStacks):
     @admin.display(description=_("busy slots"))
     def slots_text(self, worker: Any) -> str:
         """Of all that it has."""
-        return f"{worker.running:,} / {worker.slots:,}"
+        return f"{in_full(worker.running)} / {in_full(worker.slots)}"
 
     @admin.display(description=_("runs now"))
     def tasks_text(self, worker: Any) -> str:
@@ -231,7 +232,7 @@ def _counts(using: str, worker_ids: Collection[str]) -> dict[str, int]:
 
 
 def _rest(count: int) -> str:
-    return ngettext("and %s more", "and %s more", count) % f"{count:,}" if count > 0 else ""
+    return ngettext("and %s more", "and %s more", count) % in_full(count) if count > 0 else ""
 
 
 def _rounded(seconds: float) -> str:
@@ -239,15 +240,6 @@ def _rounded(seconds: float) -> str:
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[object]], caption: str) -> str:
-    head = format_html_join("", '<th scope="col">{}</th>', ((one,) for one in columns))
-    body = format_html_join(
-        "", "<tr>{}</tr>", ((format_html_join("", "<td>{}</td>", ((one,) for one in row)),) for row in rows)
-    )
-    return format_html(
-        '<div class="taskq-scrolls" tabindex="0" role="region" aria-label="{}"><table class="taskq-runs">'
-        '<caption class="taskq-hidden">{}</caption><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>',
-        caption,
-        caption,
-        head,
-        body,
-    )
+    """One that scrolls by itself where it is wider than the page."""
+    shown = display.show_table(columns, rows, caption)
+    return format_html('<div class="taskq-scrolls" tabindex="0" role="region" aria-label="{}">{}</div>', caption, shown)
