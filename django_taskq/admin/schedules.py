@@ -1,28 +1,25 @@
-"""Schedules: those of the database to edit, those of the code to look at; both to run, enable and disable."""
+"""Schedules: those of the database to edit, those of the code to look at."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
-from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from django.contrib import admin, messages
-from django.contrib.admin.utils import unquote
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
-from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_POST
 
-from ..compat import InvalidTask
 from ..core import codec
 from ..database import database_now
 from ..exceptions import ScheduleError, TaskqError, UnknownSchedule
@@ -33,23 +30,17 @@ from ..schedule_control import (
     create_schedule,
     database_of,
     delete_schedule,
-    run_schedule_now,
-    set_schedule_enabled,
 )
 from ..schedules.definition import Schedule, next_runs
 from ..schedules.wording import in_words
 from ..sight import Sight
 from . import display, once
 from .permissions import may
-from .readonly import ReadOnlyAdmin
+from .schedule_actions import PERMISSION, ScheduleActions
 from .schedule_form import ScheduleForm, shown_call
 
-_PERMISSION = "change_schedules"
 #: next runs on a page
 _RUNS = 5
-
-#: what running a schedule raises
-_FAILURES = (TaskqError, InvalidTask, TypeError, ValueError)
 
 
 class EnabledFilter(admin.SimpleListFilter):
@@ -90,11 +81,10 @@ class ScheduleList(ChangeList):
 
 
 @admin.register(ScheduleRecord)
-class ScheduleRecordAdmin(ReadOnlyAdmin):
+class ScheduleRecordAdmin(ScheduleActions):
     """Schedules; only ``schedule_control`` writes them."""
 
     form = ScheduleForm
-    action_form = once.OnceActionForm
     change_form_template = "admin/django_taskq/schedulerecord/change_form.html"
     list_display = ("name", "when", "task", "is_on", "next_text", "last_text", "source", "problem_text")
     list_filter = (EnabledFilter, "source", "kind")
@@ -102,7 +92,6 @@ class ScheduleRecordAdmin(ReadOnlyAdmin):
     show_facets = admin.ShowFacets.NEVER
     search_fields = ("name", "task")
     ordering = ("name",)
-    actions = ("run_now", "enable", "disable")
     readonly_fields = ("when", "runs_text", "next_text", "last_text", "ticks", "problem_text", "arguments_text")
     fieldsets = (
         (None, {"fields": ("name", "description", "enabled")}),
@@ -128,23 +117,19 @@ class ScheduleRecordAdmin(ReadOnlyAdmin):
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Who may change may look."""
-        return may(request, _PERMISSION) or super().has_view_permission(request, obj)
+        return may(request, PERMISSION) or super().has_view_permission(request, obj)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """By a permission of its own."""
-        return may(request, _PERMISSION)
+        return may(request, PERMISSION)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Those of the code are changed there."""
-        return may(request, _PERMISSION) and not (obj is not None and obj.source == CODE)
+        return may(request, PERMISSION) and not (obj is not None and obj.source == CODE)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """As to change."""
         return self.has_change_permission(request, obj)
-
-    def has_operate_permission(self, request: HttpRequest) -> bool:
-        """To run, enable and disable, those of the code too."""
-        return may(request, _PERMISSION)
 
     # ---- pages --------------------------------------------------------------------------------------------------
 
@@ -168,7 +153,7 @@ class ScheduleRecordAdmin(ReadOnlyAdmin):
         if obj is None:
             return self._without({"runs_text", "next_text", "last_text", "ticks", "problem_text"})
         if not self.has_change_permission(request, obj):
-            sees = may(request, _PERMISSION) or may(request, "view_payload")
+            sees = may(request, PERMISSION) or may(request, "view_payload")
             return self._without(
                 {"args", "kwargs", "read_version"}, task=("task", "arguments_text") if sees else ("task",)
             )
@@ -191,22 +176,9 @@ class ScheduleRecordAdmin(ReadOnlyAdmin):
         return super().render_change_form(request, context, *args, **kwargs)
 
     def get_urls(self) -> list[URLPattern]:
-        """One for each button, and the preview."""
-
-        def view(name: str, of: Callable[..., HttpResponse]) -> URLPattern:
-            return path(
-                f"<path:object_id>/{name}/",
-                self.admin_site.admin_view(require_POST(of)),
-                name=f"django_taskq_schedulerecord_{name}",
-            )
-
-        preview = path(
-            "preview/",
-            self.admin_site.admin_view(require_POST(self.preview)),
-            name="django_taskq_schedulerecord_preview",
-        )
-        buttons = [view(name, partial(self._button, name)) for name in ("run", "enable", "disable")]
-        return [preview, *buttons, *super().get_urls()]
+        """With the preview."""
+        view = self.admin_site.admin_view(require_POST(self.preview))
+        return [path("preview/", view, name="django_taskq_schedulerecord_preview"), *super().get_urls()]
 
     def preview(self, request: HttpRequest) -> HttpResponse:
         """The next runs of what a form says, or what is wrong with it; nothing is saved."""
@@ -253,57 +225,6 @@ class ScheduleRecordAdmin(ReadOnlyAdmin):
         """As above; one that somebody else has deleted meanwhile is as gone as it is to be."""
         with suppress(UnknownSchedule):
             delete_schedule(obj.name)
-
-    # ---- actions ------------------------------------------------------------------------------------------------
-
-    @admin.action(description=_("Run now"), permissions=["operate"])
-    def run_now(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        """Enqueue the tasks of those that are chosen."""
-        self._act(request, queryset, "run")
-
-    @admin.action(description=_("Enable"), permissions=["operate"])
-    def enable(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        """Let ticks count."""
-        self._act(request, queryset, "enable")
-
-    @admin.action(description=_("Disable"), permissions=["operate"])
-    def disable(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        """Let ticks pass."""
-        self._act(request, queryset, "disable")
-
-    def _button(self, verb: str, request: HttpRequest, object_id: str) -> HttpResponse:
-        if not self.has_operate_permission(request):
-            raise PermissionDenied
-        record = self.get_object(request, unquote(object_id))
-        if record is None:
-            raise Http404
-        self._act(request, [record], verb)
-        return HttpResponseRedirect(
-            reverse("admin:django_taskq_schedulerecord_change", args=[record.pk], current_app=self.admin_site.name)
-        )
-
-    def _act(self, request: HttpRequest, records: Any, verb: str) -> None:
-        """Do it to each; log what was done, say what was not, and why."""
-        done = 0
-        for record in records:
-            try:
-                said = _do(verb, record, once.asked_at(request))
-            except _FAILURES as error:
-                self.message_user(request, f"{record.name}: {error}", messages.ERROR)
-                continue
-            if said:
-                done += 1
-                self.log_change(request, record, said)
-        left = len(records) - done
-        texts = {
-            "run": ngettext("%d task was enqueued.", "%d tasks were enqueued.", done),
-            "enable": ngettext("%d schedule was enabled.", "%d schedules were enabled.", done),
-            "disable": ngettext("%d schedule was disabled.", "%d schedules were disabled.", done),
-        }
-        if done:
-            self.message_user(request, texts[verb] % done, messages.SUCCESS)
-        if left and verb != "run":
-            self.message_user(request, gettext("%d left as they are.") % left, messages.INFO)
 
     # ---- columns ------------------------------------------------------------------------------------------------
 
@@ -355,15 +276,6 @@ class ScheduleRecordAdmin(ReadOnlyAdmin):
         # What is sensitive is hidden already, and what has a telling name is here.
         sight = Sight(arguments=None, is_known=True, is_open=False)
         return display.show_json(codec.encode({"args": args, "kwargs": kwargs}), sight)
-
-
-def _do(verb: str, record: ScheduleRecord, asked_at: datetime | None) -> str:
-    """What was done, for the log; "" for nothing."""
-    if verb == "run":
-        return gettext("Run now: task %(id)s") % {"id": run_schedule_now(record.name, asked_at=asked_at).id}
-    if not set_schedule_enabled(record.name, verb == "enable"):
-        return ""
-    return gettext("Enabled") if verb == "enable" else gettext("Disabled")
 
 
 def _worded(record: ScheduleRecord) -> str:

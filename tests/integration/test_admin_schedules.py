@@ -17,6 +17,7 @@ from django_taskq.core.sensitive import HIDDEN
 from django_taskq.models import ScheduleRecord, TaskRecord
 from django_taskq.schedule_control import create_schedule, find_schedule
 from django_taskq.schedules.definition import Schedule
+from tests.deeds import form_of_schedule
 from tests.staff import clerk
 
 pytestmark = pytest.mark.django_db
@@ -42,30 +43,13 @@ def call(token: str, hooks: list[Any] | None = None) -> None:
 
 CLEAN, LOGIN, CALL = f"{__name__}.clean", f"{__name__}.login", f"{__name__}.call"
 #: What a browser sends of a form that somebody has filled in.
-FORM = {
+FORM = form_of_schedule(None) | {
     "name": "nightly",
-    "description": "",
-    "enabled": "on",
-    "kind": "cron",
     "expression": "0 3 * * *",
     "timezone": "Europe/Berlin",
-    "latitude": "",
-    "longitude": "",
-    "start_at_0": "",
-    "start_at_1": "",
-    "end_at_0": "",
-    "end_at_1": "",
-    "jitter": "0",
     "task": CLEAN,
     "args": "[7]",
     "kwargs": '{"hard": true}',
-    "backend": "default",
-    "queue_name": "",
-    "priority": "",
-    "expires": "",
-    "missed": "last",
-    "window": "86400",
-    "overlap": "allow",
 }
 
 
