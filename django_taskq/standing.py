@@ -6,10 +6,10 @@ second counts what waits in each queue, up to a bound, and looks at its head. Mo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -25,6 +25,9 @@ from .overview import MOST, Overview, QueueState, WorkerState
 _QUEUES, _PRIORITIES, _HEADS = 200, 20, 250
 #: tasks at the head of a queue among which the longest wait is looked for
 _HEAD = 50
+
+#: a column -> what reads it, the same on every database
+_Expression: TypeAlias = Callable[[str], str]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -126,85 +129,62 @@ def standing(using: str, backends: Iterable[TaskqBackend], *, schedules: int = 0
 
 def _read(connection: BaseDatabaseWrapper, aliases: Sequence[str], schedules: int, kinds: int) -> list[tuple[Any, ...]]:
     """The first statement. Its parts end with what SQLite's clock says, where it is needed."""
-    moment = _reader_of_moments(connection)
-    text = "CONVERT({} USING utf8mb4) COLLATE utf8mb4_bin" if connection.vendor == "mysql" else "CAST({} AS text)"
+    moment = _MOMENT[connection.vendor].format
+    text = _TEXT[connection.vendor].format
     ctes, params = _queues_with_heads(connection, aliases)
-    parts = [
-        _select(connection, _Line("now", x=_NOW[connection.vendor])),
-        _select(connection, _Line("any"), f"(SELECT 1 FROM {TABLE} ORDER BY id DESC LIMIT 1) AS one"),
-        _select(
-            connection,
-            _Line("ready", a=text.format("alias"), b=text.format("name"), m="priority"),
-            "heads WHERE priority IS NOT NULL",
-        ),
-        _select(connection, _Line("paused", a=text.format("kind"), b=text.format("name")), "django_taskq_pause"),
-        _select(
-            connection,
-            _Line(
-                "running",
-                a=text.format("backend"),
-                b=text.format("queue_name"),
-                c=text.format("worker_id"),
-                d=text.format("name"),
-                m="COUNT(*)",
-            ),
-            f"{TABLE} WHERE state = 'RUNNING' GROUP BY backend, queue_name, worker_id, name",
-        ),
-        _select(
-            connection,
-            _Line(
-                "worker",
-                a=text.format("id"),
-                b=text.format("name"),
-                c=text.format("hostname"),
-                d=text.format("queues"),
-                m="pid",
-                n="slots",
-                x=moment("started_at"),
-                y=moment("heartbeat_at"),
-                z="lease",
-            ),
-            "django_taskq_worker",
-        ),
-        _select(
-            connection,
-            _Line("scheduled", m="COUNT(*)", x=f"COALESCE({moment('MIN(run_after)')}, 0e0)"),
-            f"(SELECT run_after FROM {TABLE} WHERE state = 'SCHEDULED' ORDER BY run_after LIMIT {MOST:d}) AS ahead",
-        ),
-    ]
+    parts = [(_Line("now", x=_NOW[connection.vendor]), ""), *_tasks(text, moment), _workers(text, moment)]
     if schedules:
-        parts.append(
-            _select(
-                connection,
-                _Line(
-                    "due",
-                    a=text.format("name"),
-                    b=text.format("task"),
-                    c=text.format("problem"),
-                    m="id",
-                    x=moment("next_at"),
-                ),
-                "(SELECT id, name, task, problem, next_at FROM django_taskq_schedule WHERE next_at IS NOT NULL "
-                f"ORDER BY next_at LIMIT {schedules:d}) AS ahead",
-            )
-        )
+        parts.append(_due(text, moment, schedules))
     if kinds:
         cte, newest = kinds_with_newest(connection, kinds)
         ctes += f", {cte}"
-        parts.append(
-            _select(
-                connection,
-                _Line("kind", a=text.format("kind"), b=_ID[connection.vendor], x=moment("finished_at")),
-                f"({newest}) AS newest",
-            )
-        )
+        line = _Line("kind", a=text("kind"), b=_ID[connection.vendor], x=moment("finished_at"))
+        parts.append((line, f"({newest}) AS newest"))
+    selects = " UNION ALL ".join(_select(connection, *part) for part in parts)
     with connection.cursor() as cursor:
-        cursor.execute(
-            f"WITH RECURSIVE {ctes} {' UNION ALL '.join(parts)}",
-            [*params, *([sqlite_now()] if connection.vendor == "sqlite" else [])],
-        )
+        clock = [sqlite_now()] if connection.vendor == "sqlite" else []
+        cursor.execute(f"WITH RECURSIVE {ctes} {selects}", [*params, *clock])
         found: list[tuple[Any, ...]] = cursor.fetchall()
         return found
+
+
+def _tasks(text: _Expression, moment: _Expression) -> Iterator[tuple[_Line, str]]:
+    """Whether there are any, what waits where, what is paused, what runs, and what is due later."""
+    yield _Line("any"), f"(SELECT 1 FROM {TABLE} ORDER BY id DESC LIMIT 1) AS one"
+    yield _Line("ready", a=text("alias"), b=text("name"), m="priority"), "heads WHERE priority IS NOT NULL"
+    yield _Line("paused", a=text("kind"), b=text("name")), "django_taskq_pause"
+    yield (
+        _Line("running", a=text("backend"), b=text("queue_name"), c=text("worker_id"), d=text("name"), m="COUNT(*)"),
+        f"{TABLE} WHERE state = 'RUNNING' GROUP BY backend, queue_name, worker_id, name",
+    )
+    yield (
+        _Line("scheduled", m="COUNT(*)", x=f"COALESCE({moment('MIN(run_after)')}, 0e0)"),
+        f"(SELECT run_after FROM {TABLE} WHERE state = 'SCHEDULED' ORDER BY run_after LIMIT {MOST:d}) AS ahead",
+    )
+
+
+def _workers(text: _Expression, moment: _Expression) -> tuple[_Line, str]:
+    line = _Line(
+        "worker",
+        a=text("id"),
+        b=text("name"),
+        c=text("hostname"),
+        d=text("queues"),
+        m="pid",
+        n="slots",
+        x=moment("started_at"),
+        y=moment("heartbeat_at"),
+        z="lease",
+    )
+    return line, "django_taskq_worker"
+
+
+def _due(text: _Expression, moment: _Expression, count: int) -> tuple[_Line, str]:
+    line = _Line("due", a=text("name"), b=text("task"), c=text("problem"), m="id", x=moment("next_at"))
+    return line, (
+        "(SELECT id, name, task, problem, next_at FROM django_taskq_schedule WHERE next_at IS NOT NULL "
+        f"ORDER BY next_at LIMIT {count:d}) AS ahead"
+    )
 
 
 def _queues_with_heads(connection: BaseDatabaseWrapper, aliases: Sequence[str]) -> tuple[str, list[Any]]:
@@ -243,8 +223,7 @@ def _count(
     if not queues:
         return {}, {}
     greatest = "MAX" if connection.vendor == "sqlite" else "GREATEST"
-    moment = _reader_of_moments(connection)
-    since = moment(
+    since = _MOMENT[connection.vendor].format(
         f"{greatest}(enqueued_at, COALESCE(run_after, enqueued_at), COALESCE(last_attempted_at, enqueued_at))"
     )
     where = f"FROM {TABLE} WHERE state = 'READY' AND backend = %s AND queue_name = %s"
@@ -317,6 +296,11 @@ _MOMENT = {
     "mysql": "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', {}) / 1e6",
     "sqlite": "(julianday({}) - 2440587.5) * 86400e0",
 }
+_TEXT = {
+    "postgresql": "CAST({} AS text)",
+    "mysql": "CONVERT({} USING utf8mb4) COLLATE utf8mb4_bin",
+    "sqlite": "CAST({} AS text)",
+}
 _ID = {"postgresql": "CAST(id AS text)", "mysql": "CONVERT(id USING utf8mb4) COLLATE utf8mb4_bin", "sqlite": "id"}
 
 
@@ -325,10 +309,6 @@ def _select(connection: BaseDatabaseWrapper, line: _Line, source: str = "") -> s
     if connection.vendor == "mysql":
         values = [*(f"{one} COLLATE utf8mb4_bin" if one == "''" else one for one in values[:4]), *values[4:]]
     return f"SELECT '{line.kind}', {', '.join(values)}{f' FROM {source}' if source else ''}"
-
-
-def _reader_of_moments(connection: BaseDatabaseWrapper) -> Any:
-    return _MOMENT[connection.vendor].format
 
 
 def _moment(seconds: float) -> datetime:
