@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from uuid import UUID
 
 from django.db import connections
 
 from . import statistics
+from .core.ids import lower_bound
 from .database import database_now, id_param, moment_reader
 
 #: seconds that are looked at
 _WINDOW = 600.0
 #: tasks that are looked at most, the newest; where more came, they came within less time than the window
 _MOST = 10_000
-#: the time in an id, see ``core.ids``
-_TIME_SHIFT = 80
 
 _TABLE = "django_taskq_task"
 
@@ -49,7 +47,7 @@ def paces(using: str) -> dict[str, Pace]:
 def _coming(using: str) -> dict[str, float]:
     """By the ids, which begin with the time: they have an index, and enqueueing alone makes them."""
     connection = connections[using]
-    first = UUID(int=int((time.time() - _WINDOW) * 1000) << _TIME_SHIFT)
+    first = lower_bound(time.time() - _WINDOW)
     with connection.cursor() as cursor:
         cursor.execute(
             f"SELECT queue_name, COUNT(*), MIN(enqueued_at) FROM (SELECT queue_name, enqueued_at FROM {_TABLE} "  # noqa: S608  # a name of ours

@@ -71,9 +71,14 @@ def derived(seed: UUID, source: UUID) -> UUID:
     return UUID(int=seed.int & ~_TAIL | tail)
 
 
+def lower_bound(now: float) -> UUID:
+    """What no id that is made at the wall-clock time ``now``, or later, is less than."""
+    return UUID(int=(int(now * 1000) & 0xFFFF_FFFF_FFFF) << 80)
+
+
 def upper_bound(now: float) -> UUID:
     """The greatest id that can be made at the wall-clock time ``now``."""
-    return UUID(int=(int(now * 1000) & 0xFFFF_FFFF_FFFF) << 80 | (1 << 80) - 1)
+    return UUID(int=lower_bound(now).int | (1 << 80) - 1)
 
 
 def millisecond_of(task_id: UUID) -> int:
