@@ -51,8 +51,13 @@ class TaskqBackend(BaseTaskBackend):
     supports_async_task = True
     supports_get_result = True
     supports_priority = True
+
     #: the last task that it was found it can run: most are enqueued again and again
     _validated: UpstreamTask | None = None
+
+    def __init__(self, alias: str, params: dict[str, Any]) -> None:
+        super().__init__(alias, params)
+        self.plans = producer.Plans()
 
     @cached_property
     def config(self) -> BackendOptions:

@@ -7,6 +7,7 @@ A name that is not registered yet is taken as a path, and only in modules of ins
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from importlib import import_module
@@ -100,6 +101,26 @@ def resolve(name: str, imports: Sequence[str] = ()) -> UpstreamTask:
 def signature(func: Callable[..., Any]) -> inspect.Signature:
     """``inspect.signature``, which costs more than the rest of an enqueue."""
     return inspect.signature(func)
+
+
+@lru_cache(maxsize=4096)
+def positional(func: Callable[..., Any]) -> tuple[int, int]:
+    """How many positional arguments, and no others, a function can be called with: at least, at most.
+
+    Binding them takes longer than encoding them, and what it finds out is this.
+    """
+    least = most = 0
+    for parameter in signature(func).parameters.values():
+        is_needed = parameter.default is parameter.empty
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            most = sys.maxsize
+        elif parameter.kind is parameter.KEYWORD_ONLY:
+            if is_needed:
+                return 1, 0
+        elif parameter.kind is not parameter.VAR_KEYWORD:
+            least += is_needed
+            most += 1
+    return least, most
 
 
 def _may_import(module_name: str, imports: Sequence[str]) -> bool:

@@ -10,6 +10,7 @@ import gettext
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import chain
 from pathlib import Path
 
@@ -60,8 +61,9 @@ class Entry:
     is_obsolete: bool = False
 
 
+@cache
 def messages() -> dict[tuple[str, str], Message]:
-    """Return all texts of the package."""
+    """Return all texts of the package; to be read only."""
     found: dict[tuple[str, str], Message] = {}
     sources = [_of_python(path) for path in sorted(PACKAGE.rglob("*.py"))]
     sources += [_of_template(path) for path in sorted((PACKAGE / "templates").rglob("*.html"))]

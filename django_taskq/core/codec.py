@@ -45,6 +45,9 @@ def _convert(value: object) -> object:
     raise TypeError(f"Unsupported type: {type(value)}")
 
 
+#: JSON's (RFC 8259, section 2)
+_WHITE_SPACE = " \t\n\r"
+_decoder = json.JSONDecoder()
 _encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_convert)
 
 
@@ -54,9 +57,13 @@ def encode(value: object) -> str:
     Raises ``TypeError`` ("Unsupported type: …") for what is not JSON and ``ValueError`` for what
     JSON or a database cannot hold.
     """
+    if value is None:
+        # What most tasks return.
+        return "null"
     try:
         text = _encoder.encode(value)
-        text.encode("utf-8")
+        if not text.isascii():
+            text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise ValueError("Unsupported value: a string with a lone surrogate cannot be stored.") from error
     except RecursionError as error:
@@ -69,13 +76,18 @@ def encode(value: object) -> str:
         if str(error).startswith("Unsupported value"):
             raise
         raise ValueError(f"Unsupported value: {error}") from error
-    if text.count("[") + text.count("{") > MAX_DEPTH:
+    _check(text, value)
+    return text
+
+
+def _check(text: str, value: object) -> None:
+    """Raise ``ValueError`` where JSON text has in it what not everybody can read or store; ``value``: what it says."""
+    if len(text) > MAX_DEPTH and text.count("[") + text.count("{") > MAX_DEPTH:
         _refuse_depth(value)
     if "\\u0000" in text and _NUL.search(text):
         raise ValueError("Unsupported value: a string with a NUL character cannot be stored.")
     if len(text) >= 309 and _LONG_NUMBER.search(text):
         _refuse_huge_numbers(value)
-    return text
 
 
 def quoted(text: str) -> str:
@@ -85,7 +97,17 @@ def quoted(text: str) -> str:
 
 def decode(text: str) -> JSON:
     """The value of JSON text made by :func:`encode`."""
-    value: JSON = json.loads(text)
+    return decode_with(_decoder, text)
+
+
+def decode_with(decoder: json.JSONDecoder, text: str) -> JSON:
+    """``decoder.decode(text)``, less its looks for white space around the text: for a short one they take the longest."""
+    value: JSON
+    if text[:1] not in _WHITE_SPACE:
+        value, end = decoder.raw_decode(text)
+        if end == len(text):
+            return value
+    value = decoder.decode(text)
     return value
 
 

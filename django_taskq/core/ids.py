@@ -34,6 +34,14 @@ class UUID7Generator:
 
     def __call__(self, now: float) -> UUID:
         """A new id for the wall-clock time ``now`` (seconds since the epoch)."""
+        return UUID(int=self._next(now))
+
+    def text(self, now: float) -> str:
+        """A new id as canonical text: half of what it costs would be the ``UUID`` that nobody needs."""
+        digits = f"{self._next(now):032x}"
+        return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+    def _next(self, now: float) -> int:
         millisecond = int(now * 1000)
         tail = self._chance()
         with self._lock:
@@ -50,7 +58,7 @@ class UUID7Generator:
         value = (millisecond & 0xFFFF_FFFF_FFFF) << 80
         value |= 0x7 << 76 | (counter >> 30) << 64
         value |= 0b10 << 62 | (counter & 0x3FFF_FFFF) << 32 | tail & 0xFFFF_FFFF
-        return UUID(int=value)
+        return value
 
     def _chance(self) -> int:
         """72 random bits that nobody else gets."""

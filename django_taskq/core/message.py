@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from .record import record
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@record
 class Message:
     """A claimed task, as its row had it at the claim.
 

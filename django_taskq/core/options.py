@@ -129,10 +129,27 @@ def encode_overrides(options: TaskOptions, base: TaskOptions) -> str:
     return codec.encode(changed) if changed else ""
 
 
+#: texts of options that were read: what each is based on, and what came of it. Most calls of a task have the same ones.
+_decoded: dict[str, tuple[TaskOptions, TaskOptions]] = {}
+_MAX_DECODED, _MAX_DECODED_LENGTH = 500, 500
+
+
 def decode_overrides(text: str, base: TaskOptions) -> TaskOptions:
-    """The options of one call: ``base`` with what :func:`encode_overrides` wrote."""
+    """The options of one call: ``base`` with what :func:`encode_overrides` wrote. Raises ``OptionError``."""
     if not text:
         return base
+    known = _decoded.get(text)
+    if known is not None and known[0] is base:
+        return known[1]
+    options = _decode_overrides(text, base)
+    if len(text) <= _MAX_DECODED_LENGTH:
+        if len(_decoded) >= _MAX_DECODED:
+            _decoded.clear()
+        _decoded[text] = base, options
+    return options
+
+
+def _decode_overrides(text: str, base: TaskOptions) -> TaskOptions:
     changed = codec.decode(text)
     if not isinstance(changed, dict):
         raise OptionError(f"Stored options must be a JSON object, not {type(changed).__name__}.")

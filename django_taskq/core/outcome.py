@@ -13,6 +13,7 @@ from ..exceptions import OptionError, Reject, Retry
 from . import codec
 from .fingerprint import fingerprint, innermost_own
 from .options import TaskOptions
+from .record import record
 from .retry import Backoff, Delays, class_path, matches, seconds_of
 from .states import State
 
@@ -100,7 +101,7 @@ class AttemptError:
         return errors
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Outcome:
     """The end of an attempt.
 
@@ -129,9 +130,22 @@ class Outcome:
         """Whether the task will run again."""
         return not self.state.is_final
 
-    def after(self, duration: float) -> Outcome:
-        """The same end, with the seconds it took."""
-        return replace(self, duration=duration)
+    def after(self, duration: float, metadata: str | None = None) -> Outcome:
+        """The same end, with the seconds it took, and the metadata that it left."""
+        # ``replace`` takes four times as long.
+        return Outcome(
+            state=self.state,
+            result=self.result,
+            error=self.error,
+            delay=self.delay,
+            metadata=metadata,
+            keep_row=self.keep_row,
+            duration=duration,
+            is_unstarted=self.is_unstarted,
+            is_rejected=self.is_rejected,
+            is_kept=self.is_kept,
+            log=self.log,
+        )
 
 
 def succeed(value: object, options: TaskOptions) -> Outcome:

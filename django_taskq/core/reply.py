@@ -8,12 +8,12 @@ keep the same text.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from datetime import datetime
 
 from . import codec
 from .options import MAX_COUNT
 from .outcome import MAX_MESSAGE, MAX_TRACEBACK, AttemptError
+from .record import record
 from .states import State
 from .untrusted import (
     JSON_ENCODING,
@@ -22,6 +22,7 @@ from .untrusted import (
     MAX_SHORT,
     Ambiguous,
     BadMessage,
+    Table,
     count_of,
     kind_of,
     moment_of,
@@ -65,7 +66,7 @@ _UNTOLD = {
 _MOMENTS = ("enqueued_at", "started_at", "finished_at", "expires_at")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Reply:
     """What a worker says of a task, ours or Celery's.
 
@@ -123,6 +124,10 @@ def encode_reply(reply: Reply) -> Wire:
 
 def decode_body(text: str) -> Reply:
     """What a stored reply says; total, as :func:`django_taskq.core.wire.decode` is."""
+    return _decode(text, "")
+
+
+def _decode(text: str, correlation_id: str) -> Reply:
     value = parse(text)
     if not isinstance(value, dict) or isinstance(value, Ambiguous):
         raise BadMessage("the body is not an object with each key once")
@@ -138,14 +143,20 @@ def decode_body(text: str) -> Reply:
         if state is State.CANCELLED and error.message == "expired":
             state = State.EXPIRED
     ours = value.get("taskq")
-    history = _history(ours) if type(ours) is dict else {}
+    told: Table = ours if type(ours) is dict else {}
     return Reply(
         task_id=task_id,
-        correlation_id=task_id,
+        correlation_id=correlation_id or task_id,
         state=state,
-        result=stored_text_of(result, "the result") if state is State.SUCCESSFUL else None,
         error=error,
-        **history,  # type: ignore[arg-type]  # each has its field's type
+        enqueued_at=moment_of(told.get("enqueued_at"), "'enqueued_at'"),
+        started_at=moment_of(told.get("started_at"), "'started_at'"),
+        finished_at=moment_of(told.get("finished_at"), "'finished_at'"),
+        expires_at=moment_of(told.get("expires_at"), "'expires_at'"),
+        name=short_text_of(told.get("name"), "'name'"),
+        worker=short_text_of(told.get("worker"), "'worker'"),
+        attempt=count_of(told.get("attempt"), "'attempt'", 0, MAX_COUNT) or 0,
+        result=stored_text_of(result, "the result") if state is State.SUCCESSFUL else None,
     )
 
 
@@ -162,9 +173,7 @@ def decode_reply(
     text = text_of(
         body, content_type=content_type, content_encoding=content_encoding, headers=headers, max_body=max_body
     )
-    correlation_id = short_text_of(table_of(properties, "properties").get("correlation_id"), "correlation_id")
-    reply = decode_body(text)
-    return replace(reply, correlation_id=correlation_id) if correlation_id else reply
+    return _decode(text, short_text_of(table_of(properties, "properties").get("correlation_id"), "correlation_id"))
 
 
 def _extras(reply: Reply) -> str:
@@ -176,13 +185,6 @@ def _extras(reply: Reply) -> str:
         parts.append(f'"attempt":{reply.attempt}')
     parts += [f'"{name}":"{moment.isoformat()}"' for name in _MOMENTS if (moment := getattr(reply, name)) is not None]
     return f',"taskq":{{{",".join(parts)}}}' if parts else ""
-
-
-def _history(given: dict[str, object]) -> dict[str, object]:
-    found: dict[str, object] = {name: moment_of(given.get(name), f"'{name}'") for name in _MOMENTS}
-    found |= {name: short_text_of(given.get(name), f"'{name}'") for name in ("name", "worker")}
-    found["attempt"] = count_of(given.get("attempt"), "'attempt'", 0, MAX_COUNT) or 0
-    return found
 
 
 def _exception(state: State, error: AttemptError | None) -> dict[str, object]:

@@ -21,6 +21,9 @@ class State(StrEnum):
     CANCELLED = "CANCELLED"
     EXPIRED = "EXPIRED"
 
+    # The same number that Enum makes of the name, without its function in Python: each look-up by a state makes one.
+    __hash__ = str.__hash__
+
     @property
     def is_final(self) -> bool:
         """Whether the task has ended."""

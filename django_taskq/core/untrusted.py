@@ -27,6 +27,8 @@ _FIRST_YEAR, _LAST_YEAR = 1001, 9998
 _SHOWN = 60
 #: digits; Python refuses longer integers unless it was told not to, and reads them in quadratic time
 _MAX_DIGITS = 4_300
+#: what clients give as a body
+_BODIES = (bytes, bytearray, str)
 _ENCODINGS = frozenset({"", "utf-8", "utf8", "us-ascii", "ascii"})
 
 #: a message's headers or properties
@@ -45,7 +47,7 @@ def text_of(
     body: object, *, content_type: object, content_encoding: object, headers: object, max_body: int = MAX_BODY
 ) -> str:
     """The text of a JSON message, as yet unread; raises ``BadMessage`` for any other kind of message."""
-    if not isinstance(body, bytes | bytearray | str):
+    if not isinstance(body, _BODIES):
         raise BadMessage(f"the body is {kind_of(body)}, not bytes")
     if len(body) > max_body:
         raise BadMessage(f"the body has {len(body)} bytes, more than the {max_body} allowed")
@@ -68,7 +70,7 @@ def parse(text: str, what: str = "the body") -> object:
     """
     decoder = _DECODER if len(text) <= _MAX_DIGITS else _LONG_DECODER
     try:
-        return decoder.decode(text)
+        return codec.decode_with(decoder, text)
     except RecursionError as error:
         raise BadMessage(f"{what} is nested too deeply") from error
     except MemoryError as error:
@@ -130,7 +132,8 @@ def moment_of(value: object, what: str) -> datetime | None:
             moment = value
         else:
             raise BadMessage(f"{what} is {kind_of(value)}, not a moment")
-        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        if moment.tzinfo is not UTC:
+            moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError, OSError) as error:
         if isinstance(error, BadMessage):
             raise

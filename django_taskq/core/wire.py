@@ -11,13 +11,15 @@ Celery's producers and workers can share a broker with ours. What Celery has no 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import datetime
 from typing import cast
 
 from ..exceptions import MAX_DELAY
 from . import codec
-from .options import MAX_COUNT, MAX_DELIVERIES_LIMIT
+from .call import Call
+from .extras import decode_extras, encode_extras, padded
+from .options import MAX_COUNT
+from .record import record
 from .untrusted import (
     JSON_ENCODING,
     JSON_TYPE,
@@ -26,7 +28,6 @@ from .untrusted import (
     BadMessage,
     Table,
     count_of,
-    flag_of,
     glimpse,
     kind_of,
     moment_of,
@@ -42,6 +43,7 @@ __all__ = [
     "MAX_BODY",
     "BadMessage",
     "Call",
+    "CallForm",
     "Reference",
     "Wire",
     "decode",
@@ -49,8 +51,6 @@ __all__ = [
     "encode_reference",
 ]
 
-#: bytes of the ``taskq`` header: all headers must fit one frame (AMQP 0-9-1, 4.2.6), which RabbitMQ has at 128 KiB
-MAX_EXTRAS = 48 * 1024
 #: headers of tracing: W3C Trace Context and Baggage, Sentry, Zipkin (B3), Jaeger and AWS X-Ray; and characters of each
 #: (W3C Baggage, 3.3.2: 8,192 bytes)
 CARRIED = frozenset(
@@ -61,12 +61,6 @@ MAX_CARRIED = 8_192
 #: characters of a task's name; the column's width
 MAX_NAME = 255
 
-#: lines of ``worker_ids`` that travel, the newest
-_WORKER_IDS = 50
-#: stands for those that were cut off, and for Celery's, which do not sign; up to so many
-_UNKNOWN_WORKER, _MAX_LINES = "unknown\n", 1_000
-#: bytes of one error line that travels; longer ones have their texts shortened to the characters below
-_ERROR_LINE, _ERROR_MESSAGE, _ERROR_TRACEBACK = 8_192, 400, 1_600
 _REFERENCE_HEAD, _REFERENCE_TAIL = '{"version":1,"id":"', '"}'
 _REFERENCE_LENGTH = len(_REFERENCE_HEAD) + 36 + len(_REFERENCE_TAIL)
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -77,7 +71,7 @@ _LIMITS = ("time_limit", "soft_time_limit")
 _CANVAS = ("callbacks", "errbacks", "chain", "chord")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Wire:
     """A message as the transport takes it.
 
@@ -90,46 +84,11 @@ class Wire:
     properties: Table
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Reference:
     """A recorded task; ``id``: its row's, as canonical text."""
 
     id: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """An unrecorded task: all there is of it.
-
-    ``id``: what the producer chose, a UUID from ours. ``arguments``, ``options`` and ``metadata``: JSON text, as in a
-    row. ``retries``: attempts that failed before this one. ``reply_to``: the queue for the result, "" when
-    nobody waits; its name is as the message has it, and no more trustworthy. ``root_id`` and ``parent_id``: the
-    task that began it all and the one that enqueued this one, "" for none. From ``options`` on: None, 0 or "" in
-    messages that our producers did not write. ``errors`` and ``worker_ids`` are as in a row, with the oldest and
-    the longest cut to what a header can carry; in what comes back, a worker that is not known any more is "unknown".
-    ``headers``: JSON text, str to str, "" for none; of these only ``CARRIED`` travel, each as a header of its own, where
-    the instrumentation of Celery's producers and workers has them.
-    """
-
-    id: str
-    name: str
-    arguments: str
-    retries: int = 0
-    expires: datetime | None = None
-    eta: datetime | None = None
-    reply_to: str = ""
-    correlation_id: str = ""
-    root_id: str = ""
-    parent_id: str = ""
-    options: str = ""
-    metadata: str = ""
-    enqueued_at: datetime | None = None
-    acks_late: bool | None = None
-    max_deliveries: int | None = None
-    priority: int = 0
-    errors: str = ""
-    worker_ids: str = ""
-    headers: str = ""
 
 
 def encode_reference(task_id: str) -> Wire:
@@ -144,40 +103,63 @@ def encode_reference(task_id: str) -> Wire:
 def encode_call(call: Call) -> Wire:
     """The message for a task without a row.
 
-    Headers that a Celery worker has the same defaults for are left out: each costs a microsecond at either end. Those
-    that stand for the arguments stay, as a Celery worker without them logs the arguments themselves.
-
     Raises ``ValueError`` for what :func:`decode` would not take back: a body over ``MAX_BODY``, options and metadata
     over ``MAX_EXTRAS``, a name that cannot be printed.
     """
-    body = (call.arguments[:-1] + _CALL_TAIL).encode()
-    if len(body) > MAX_BODY:
-        raise ValueError(f"The arguments take {len(body)} bytes; a task without a record has at most {MAX_BODY}.")
-    if not call.name.isprintable():
-        raise ValueError(f"The task name {glimpse(call.name)} cannot be printed.")
-    headers: Table = {"lang": "py", "task": call.name, "id": call.id, "argsrepr": "(...)", "kwargsrepr": "{...}"}
-    if call.retries:
-        headers["retries"] = call.retries
-    if call.root_id and call.root_id != call.id:
-        headers["root_id"] = call.root_id
-    if call.parent_id:
-        headers["parent_id"] = call.parent_id
-    if call.eta is not None:
-        headers["eta"] = call.eta.isoformat()
-    if call.expires is not None:
-        headers["expires"] = call.expires.isoformat()
-    headers |= _travelling(call) | _encode_limits(call.options)
-    extras = _encode_extras(call)
-    if extras:
-        headers["taskq"] = extras
-    properties: Table = {
-        "content_type": JSON_TYPE,
-        "content_encoding": JSON_ENCODING,
-        "correlation_id": call.correlation_id or call.id,
-    }
-    if call.reply_to:
-        properties["reply_to"] = call.reply_to
-    return Wire(body=body, headers=headers, properties=properties)
+    return CallForm(call).fill(call.id, call.arguments, call.enqueued_at)
+
+
+class CallForm:
+    """What the messages of all calls of a task have in common: making it anew is half of what it takes to make one.
+
+    Headers that a Celery worker has the same defaults for are left out: each costs a microsecond at either end. Those
+    that stand for the arguments stay, as a Celery worker without them logs the arguments themselves.
+    """
+
+    __slots__ = ("_correlation_id", "_extras", "_headers", "_properties")
+
+    def __init__(self, call: Call) -> None:
+        """From one of these calls. Raises ``ValueError``, as :func:`encode_call` does."""
+        if not call.name.isprintable():
+            raise ValueError(f"The task name {glimpse(call.name)} cannot be printed.")
+        headers: Table = {"lang": "py", "task": call.name, "id": "", "argsrepr": "(...)", "kwargsrepr": "{...}"}
+        if call.retries:
+            headers["retries"] = call.retries
+        if call.root_id and call.root_id != call.id:
+            headers["root_id"] = call.root_id
+        if call.parent_id:
+            headers["parent_id"] = call.parent_id
+        if call.eta is not None:
+            headers["eta"] = call.eta.isoformat()
+        if call.expires is not None:
+            headers["expires"] = call.expires.isoformat()
+        if call.headers:
+            headers |= _travelling(call.headers)
+        if "time_limit" in call.options:
+            headers["timelimit"] = _limits_of(call.options)
+        self._headers = headers
+        self._properties: Table = {"content_type": JSON_TYPE, "content_encoding": JSON_ENCODING}
+        if call.reply_to:
+            self._properties["reply_to"] = call.reply_to
+        self._extras = encode_extras(call)
+        #: "": the call's id
+        self._correlation_id = "" if call.correlation_id == call.id else call.correlation_id
+
+    def fill(self, call_id: str, arguments: str, enqueued_at: datetime | None) -> Wire:
+        """The message for one of them; see :func:`encode_call`."""
+        body = (arguments[:-1] + _CALL_TAIL).encode()
+        if len(body) > MAX_BODY:
+            raise ValueError(f"The arguments take {len(body)} bytes; a task without a record has at most {MAX_BODY}.")
+        headers = {**self._headers, "id": call_id}
+        if enqueued_at is not None:
+            headers["taskq"] = f'{{"enqueued_at":"{enqueued_at.isoformat()}"{self._extras}}}'
+        elif self._extras:
+            headers["taskq"] = f"{{{self._extras[1:]}}}"
+        return Wire(
+            body=body,
+            headers=headers,
+            properties={**self._properties, "correlation_id": self._correlation_id or call_id},
+        )
 
 
 def decode(
@@ -246,13 +228,13 @@ def _decode_call(text: str, task: object, headers: Table, properties: Table) -> 
     arguments = _arguments(text)
     reply_to = short_text_of(properties.get("reply_to"), "reply_to")
     extras = headers.get("taskq")
-    fields = {} if extras is None else _decode_extras(extras)
+    fields = {} if extras is None else decode_extras(extras)
     if headers.get("timelimit") is not None:
         # Whoever has options says it there, too.
         fields.setdefault("options", _limits(headers["timelimit"]))
     retries = count_of(headers.get("retries"), "header 'retries'", 0, MAX_COUNT - 1) or 0
     if retries:
-        fields["worker_ids"] = _padded(str(fields.get("worker_ids", "")), retries)
+        fields["worker_ids"] = padded(str(fields.get("worker_ids", "")), retries)
     carried = _carried(headers)
     return Call(
         id=task_id,
@@ -271,9 +253,9 @@ def _decode_call(text: str, task: object, headers: Table, properties: Table) -> 
     )
 
 
-def _travelling(call: Call) -> Table:
+def _travelling(headers: str) -> Table:
     """As headers of their own, where OpenTelemetry's instrumentation of Celery looks, and in one more for Sentry's."""
-    carried = _carried(cast("Table", codec.decode(call.headers))) if call.headers else {}
+    carried = _carried(cast("Table", codec.decode(headers)))
     return {**carried, "headers": carried} if carried else {}
 
 
@@ -288,12 +270,10 @@ def _carried(headers: Table) -> Table:
     }
 
 
-def _encode_limits(options: str) -> Table:
+def _limits_of(options: str) -> list[codec.JSON]:
     """For a Celery worker; ours go by the options."""
-    if "time_limit" not in options:
-        return {}
     given = cast("dict[str, codec.JSON]", codec.decode(options))
-    return {"timelimit": [given.get(name) for name in _LIMITS]}
+    return [given.get(name) for name in _LIMITS]
 
 
 def _limits(value: object) -> str:
@@ -309,12 +289,6 @@ def _limits(value: object) -> str:
         if seconds:
             options[name] = float(seconds)
     return codec.encode(options) if options else ""
-
-
-def _padded(worker_ids: str, retries: int) -> str:
-    """A line for each of the attempts before, as in a row; of some it is not known who made them."""
-    missing = min(retries, _MAX_LINES) - worker_ids.count("\n")
-    return _UNKNOWN_WORKER * missing + worker_ids if missing > 0 else worker_ids
 
 
 def _arguments(text: str) -> str:
@@ -344,121 +318,9 @@ def _arguments(text: str) -> str:
     return stored_text_of([args, kwargs], "the arguments")
 
 
-def _encode_extras(call: Call) -> str:
-    """The header ``taskq``: a JSON object of what is not as usual, "" when there is nothing to say.
-
-    Raises ``ValueError`` when it gets too long even without the errors.
-    """
-    # Options, metadata and errors are JSON already; what else is text here needs no escapes.
-    parts = []
-    if call.enqueued_at is not None:
-        parts.append(f'"enqueued_at":"{call.enqueued_at.isoformat()}"')
-    if call.acks_late is not None:
-        parts.append(f'"acks_late":{"true" if call.acks_late else "false"}')
-    if call.max_deliveries is not None:
-        parts.append(f'"max_deliveries":{call.max_deliveries}')
-    if call.priority:
-        parts.append(f'"priority":{call.priority}')
-    if call.options:
-        parts.append(f'"options":{call.options}')
-    if call.metadata:
-        parts.append(f'"metadata":{call.metadata}')
-    if call.worker_ids or call.errors:
-        parts += _encode_history(call, MAX_EXTRAS - len(",".join(parts).encode()) - 2)
-    if not parts:
-        return ""
-    text = f"{{{','.join(parts)}}}"
-    if len(text.encode()) > MAX_EXTRAS:
-        raise ValueError(
-            f"Options and metadata of a task without a record travel in a header of at most {MAX_EXTRAS} bytes."
-        )
-    return text
-
-
-def _encode_history(call: Call, room: int) -> list[str]:
-    """What is left, for ``room`` bytes, of the attempts before: the newest of them."""
-    workers = codec.encode(call.worker_ids.rstrip("\n").split("\n")[-_WORKER_IDS:] if call.worker_ids else [])
-    room -= len(f',"worker_ids":{workers},"errors":[]'.encode())
-    # Rather no history than no retry.
-    return [f'"worker_ids":{workers}', f'"errors":[{",".join(_newest(call.errors, room))}]'] if room >= 0 else []
-
-
-def _newest(errors: str, room: int) -> list[str]:
-    """The newest lines of ``errors`` that fit ``room`` bytes, oldest first."""
-    lines: list[str] = []
-    for line in reversed(errors.rstrip("\n").split("\n") if errors else ()):
-        short = line if len(line.encode()) <= _ERROR_LINE else _shorten(line)
-        room -= len(short.encode()) + 1
-        if room < 0:
-            break
-        lines.insert(0, short)
-    return lines
-
-
-def _shorten(line: str) -> str:
-    entry = cast("dict[str, codec.JSON]", codec.decode(line))
-    entry["message"] = codec.shorten(str(entry["message"]), _ERROR_MESSAGE)
-    entry["traceback"] = codec.shorten(str(entry["traceback"]), _ERROR_TRACEBACK)
-    return codec.encode(entry)
-
-
-def _decode_extras(text: object) -> Table:
-    """Fields of :class:`Call` from the header ``taskq``; keys of versions to come are not ours to judge."""
-    if type(text) is not str or len(text) > MAX_EXTRAS:
-        raise BadMessage(f"header 'taskq' is not text of at most {MAX_EXTRAS} characters")
-    value = parse(text, "header 'taskq'")
-    if type(value) is not dict:
-        raise BadMessage("header 'taskq' is not an object with each key once")
-    fields: Table = {}
-    for key, given in value.items():
-        read = _EXTRAS.get(key)
-        if read is not None:
-            fields[key] = read(given, f"'{key}' in header 'taskq'")
-    return fields
-
-
-def _object(value: object, what: str) -> str:
-    if type(value) is not dict:
-        raise BadMessage(f"{what} is {kind_of(value)}, not an object with each key once")
-    return stored_text_of(value, what) if value else ""
-
-
-def _errors(value: object, what: str) -> str:
-    """Lines of a row's ``errors``, of what :meth:`AttemptError.parse` can read."""
-    if type(value) is not list:
-        raise BadMessage(f"{what} is {kind_of(value)}, not a list")
-    lines = []
-    for entry in value:
-        if not isinstance(entry, dict):
-            raise BadMessage(f"{what} has {kind_of(entry)} in it")
-        if type(entry.get("attempt", 0)) is not int:
-            raise BadMessage(f"{what} has an attempt that is not a number")
-        lines.append(stored_text_of(entry, what) + "\n")
-    return "".join(lines)
-
-
-def _lines(value: object, what: str) -> str:
-    if type(value) is not list:
-        raise BadMessage(f"{what} is {kind_of(value)}, not a list")
-    # A line for each attempt: an empty one would not be counted.
-    return "".join(f"{short_text_of(item, what)}\n" if item != "" else _UNKNOWN_WORKER for item in value)
-
-
 def _name(value: object) -> str:
     if type(value) is not str:
         raise BadMessage(f"header 'task' is {kind_of(value)}, not text")
     if not 0 < len(value) <= MAX_NAME or not value.isprintable():
         raise BadMessage(f"header 'task' {glimpse(value)} is not a name of 1 to {MAX_NAME} printable characters")
     return value
-
-
-_EXTRAS = {
-    "options": _object,
-    "metadata": _object,
-    "enqueued_at": moment_of,
-    "acks_late": flag_of,
-    "max_deliveries": lambda value, what: count_of(value, what, 1, MAX_DELIVERIES_LIMIT),
-    "priority": lambda value, what: count_of(value, what, -100, 100) or 0,
-    "errors": _errors,
-    "worker_ids": _lines,
-}

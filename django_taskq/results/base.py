@@ -5,11 +5,19 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Protocol, TypeAlias
 
+from django.db.backends.base.base import BaseDatabaseWrapper
+
 from ..core.reply import Reply
 from ..models import TaskRecord
 
 #: how a task ended: its row, or what a worker said of it
 Ended: TypeAlias = "TaskRecord | Reply"
+
+
+class Ticket(Protocol):
+    """What somebody holds for as long as it may wait for a task's end; ``results``: who gave it, and waits with it."""
+
+    results: ResultStore
 
 
 class ResultStore(Protocol):
@@ -25,10 +33,10 @@ class ResultStore(Protocol):
     def open(self) -> str:
         """The queue that workers are to reply to, which is read from now on; "" where there is none."""
 
-    def expect(self, task_id: str) -> object | None:
+    def expect(self, task_id: str, connection: BaseDatabaseWrapper) -> Ticket | None:
         """Called before a task is on its way whose end somebody may wait for; gives what that somebody has to hold.
 
-        None: nothing.
+        ``connection``: the one whose commit it waits for. None: nothing.
         """
 
     def wait(

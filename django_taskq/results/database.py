@@ -16,6 +16,7 @@ from uuid import UUID
 
 from asgiref.sync import sync_to_async
 from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..compat import TaskResultDoesNotExist
 from ..core.reply import Reply
@@ -24,6 +25,7 @@ from ..database import in_memory, leave_pool
 from ..exceptions import ResultTimeout, ResultUnavailable
 from ..models import TaskRecord
 from ..wakeup import DONE_CHANNEL, Hint, Wakeup, open_wakeup, settling_pause
+from .base import Ticket
 from .watcher import PerProcess, Watcher
 
 #: seconds between two looks: a share of how long the youngest caller has waited, within these bounds
@@ -57,7 +59,7 @@ class DatabaseResults:
         """See ``ResultStore``."""
         return ""
 
-    def expect(self, task_id: str) -> object | None:
+    def expect(self, task_id: str, connection: BaseDatabaseWrapper) -> Ticket | None:
         """See ``ResultStore``."""
         return None
 

@@ -17,10 +17,12 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
 
+from django.db.backends.base.base import BaseDatabaseWrapper
+
 from ..core.reply import Reply, decode_body, encode_body
 from ..core.untrusted import MAX_BODY, BadMessage
 from ..exceptions import ResultStoreError, ResultUnavailable
-from .base import Ended
+from .base import Ended, Ticket
 from .database import DatabaseResults
 from .keyvalue import KeyValueStore, Listener
 from .waiting import LEAST, await_answer, await_within, call_within, start, wait_for_answer
@@ -170,7 +172,7 @@ class KeptResults:
         """See ``ResultStore``."""
         return ""
 
-    def expect(self, task_id: str) -> object | None:
+    def expect(self, task_id: str, connection: BaseDatabaseWrapper) -> Ticket | None:
         """See ``ResultStore``."""
         return None
 

@@ -22,7 +22,8 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from asgiref.sync import sync_to_async
-from django.db import connections, transaction
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..brokers.kombu.inbox import Delivery
 from ..brokers.kombu.link import Link
@@ -62,9 +63,10 @@ _ENDED = "The request that waited for this reply has ended."
 class Ticket:
     """The right to one reply; for any thread of the process that made it."""
 
-    __slots__ = ("__weakref__", "_future", "is_forgotten", "pid", "reply", "unsent_in")
+    __slots__ = ("__weakref__", "_future", "is_forgotten", "pid", "reply", "results", "unsent_in")
 
-    def __init__(self) -> None:
+    def __init__(self, results: RpcResults) -> None:
+        self.results = results
         self.pid = os.getpid()
         self.reply: Reply | None = None
         self.is_forgotten = False
@@ -164,9 +166,9 @@ class ReplyQueue:
         # Whoever comes after this one does not wait again: the broker is down, and says so elsewhere.
         self._ready.set()
 
-    def expect(self, task_id: str) -> Ticket:
-        """A ticket for a reply that may come from now on."""
-        ticket = self._tickets[task_id] = Ticket()
+    def expect(self, task_id: str, results: RpcResults) -> Ticket:
+        """A ticket for a reply that may come from now on; ``results``: where it is waited for."""
+        ticket = self._tickets[task_id] = Ticket(results)
         scope.hold(ticket)
         return ticket
 
@@ -276,13 +278,12 @@ class RpcResults:
         queue.open()
         return queue.name
 
-    def expect(self, task_id: str) -> Ticket:
+    def expect(self, task_id: str, connection: BaseDatabaseWrapper) -> Ticket:
         """See ``ResultStore``."""
-        ticket = self._queue.expect(task_id)
-        connection = connections[self._rows.using]
+        ticket = self._queue.expect(task_id, self)
         if connection.in_atomic_block:
             ticket.unsent_in = threading.get_ident()
-            transaction.on_commit(ticket.sent, using=self._rows.using)
+            connection.on_commit(ticket.sent)
         return ticket
 
     def wait(self, task_id: str, timeout: float | None, *, is_recorded: bool = True, ticket: Any = None) -> Ended:

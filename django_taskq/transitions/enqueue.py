@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import field
 from datetime import datetime, timedelta
 from enum import Enum, auto
 from functools import cache
@@ -12,10 +12,20 @@ from typing import Any
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from ..core.record import record
 from ..core.reply_queue import encode_address
 from ..core.states import State
-from ..core.wire import Call
-from ..database import Now, as_project_time, database_now, id_param, moment_param, moment_reader, notify
+from ..core.wire import Call, CallForm
+from ..database import (
+    Now,
+    as_project_time,
+    database_now,
+    id_param,
+    moment_param,
+    moment_reader,
+    notify,
+    retry_conflicts,
+)
 from ..models import TaskRecord
 from ..models.task import NEVER_PUBLISHED
 from ..wakeup import DUE_CHANNEL, READY_CHANNEL
@@ -73,7 +83,7 @@ def _insert_many_postgresql(publication: Publication) -> str:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class NewTask:
     """What all rows of one enqueue have in common."""
 
@@ -91,6 +101,8 @@ class NewTask:
     publication: Publication = Publication.NONE
     reply_to: str = ""
     headers: str = ""
+    #: what messages for tasks without rows have in common, once there has been one
+    form: CallForm | None = field(default=None, init=False, repr=False, compare=False)
 
     def params(self, connection: BaseDatabaseWrapper) -> list[Any]:
         """The shared columns' values, in the order of the statements."""
@@ -124,9 +136,8 @@ class NewTask:
         return enqueued_at if self.publication is Publication.PRESUMED else NEVER_PUBLISHED
 
 
-def insert(using: str, task: NewTask, task_id: str, arguments: str) -> datetime:
+def insert(connection: BaseDatabaseWrapper, task: NewTask, task_id: str, arguments: str) -> datetime:
     """Insert one row; gives its ``enqueued_at``. The wake-up is sent when the transaction commits."""
-    connection = connections[using]
     channel = task.channel
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
@@ -135,7 +146,7 @@ def insert(using: str, task: NewTask, task_id: str, arguments: str) -> datetime:
             cursor.execute(statement, [task_id, arguments, *task.params(connection), *wakeup])
             enqueued_at = moment_reader(connection)(cursor.fetchone()[0])
         else:
-            enqueued_at = database_now(using)
+            enqueued_at = database_now(connection.alias)
             cursor.execute(_INSERT_PLAIN, _plain_row(connection, task, task_id, arguments, enqueued_at))
     assert enqueued_at is not None
     return enqueued_at
@@ -196,10 +207,16 @@ def insert_call(using: str, task: NewTask, task_id: str, call: Call, delay: floa
         published_at=as_project_time(NEVER_PUBLISHED),
     )
     rows = TaskRecord.objects.using(using)
-    with transaction.atomic(using=using, savepoint=False):
-        if rows.filter(pk=task_id).exists():
-            return False
-        rows.bulk_create([row], ignore_conflicts=True)
+
+    def insert() -> bool:
+        with transaction.atomic(using=using, savepoint=False):
+            if rows.filter(pk=task_id).exists():
+                return False
+            rows.bulk_create([row], ignore_conflicts=True)
+        return True
+
+    if not retry_conflicts(using, insert):
+        return False
     if task.channel is not None:
         notify(using, task.channel)
     return True

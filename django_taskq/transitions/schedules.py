@@ -19,6 +19,7 @@ from ..models import KeeperRecord, ScheduleRecord
 from ..models.schedule import CODE, Source
 from ..schedules.definition import Schedule, rule_of
 from ..wakeup import SCHEDULE_CHANNEL
+from .once import insert_once
 
 #: what says when a schedule's ticks come; after any other change they come when they would have
 TIMING = frozenset(
@@ -139,7 +140,7 @@ def take_lead(using: str, backend: str, digest: str, started_at: datetime) -> bo
         return True
     if row.exists():
         return row.filter(holder=digest).exists()
-    rows.bulk_create([KeeperRecord(pk=name, holder=digest, expires_at=started_at)], ignore_conflicts=True)
+    insert_once(rows, KeeperRecord(pk=name, holder=digest, expires_at=started_at))
     return row.filter(holder=digest).exists()
 
 

@@ -12,6 +12,7 @@ from django.db import connections, transaction
 from ..core.counts import Series, add_series, dump_counts, dump_series, load_series, sum_of
 from ..database import database_now, retry_conflicts
 from ..models import StatisticsRecord
+from .once import insert_once
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 
@@ -74,7 +75,7 @@ def merge(using: str) -> int:
     locks = StatisticsRecord.objects.using(using).filter(period=_LOCK)
     if not locks.exists():
         # In a transaction of its own: nobody waits for another who makes it.
-        locks.bulk_create([StatisticsRecord(period=_LOCK, starts=0)], ignore_conflicts=True)
+        insert_once(locks, StatisticsRecord(period=_LOCK, starts=0))
     return retry_conflicts(using, work)
 
 

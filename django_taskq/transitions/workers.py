@@ -16,6 +16,7 @@ from ..database import Now, as_project_time, database_now
 from ..exceptions import WorkerLost
 from ..models import KeeperRecord, TaskRecord, WorkerRecord
 from .finish import End, Held, finish, release
+from .once import insert_once
 
 _KEEPER = "keeper"
 
@@ -131,9 +132,7 @@ def elect(using: str, worker_id: str, lease: float) -> bool:
     if keeper.filter(pk=_KEEPER).exists():
         return False
     # Several may try at once: the row is made once, expired, and the guarded update decides.
-    keeper.bulk_create(
-        [KeeperRecord(pk=_KEEPER, expires_at=as_project_time(database_now(using)))], ignore_conflicts=True
-    )
+    insert_once(keeper, KeeperRecord(pk=_KEEPER, expires_at=as_project_time(database_now(using))))
     return bool(mine_or_free.update(**values))
 
 

@@ -15,7 +15,6 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +46,9 @@ logger = logging.getLogger("django_taskq.task")
 
 #: frames of ours above the task's own in a traceback, without a relay's
 _OWN_FRAMES = 1
+
+#: results without a value: one that is not kept, and None
+_NOTHING = (None, "null")
 
 #: of a task that was given up: somebody else has told its end
 _NOBODYS = Outcome(state=State.READY, is_unstarted=True)
@@ -244,7 +246,7 @@ class Attempt:
         except (TypeError, ValueError) as error:
             # Trying again would return the same.
             return self._failed(error, may_retry=False)
-        return self._ended(outcome, value=None if outcome.result is None else codec.decode(outcome.result))
+        return self._ended(outcome, value=None if outcome.result in _NOTHING else codec.decode(outcome.result))
 
     def _raised(self, exception: BaseException, guard: Guard) -> Outcome:
         """Called while ``exception`` is being handled."""
@@ -307,7 +309,7 @@ class Attempt:
 
     def _ended(self, outcome: Outcome, *, value: object = None, exception: BaseException | None = None) -> Outcome:
         duration = time.monotonic() - self._started
-        outcome = replace(outcome, duration=duration, metadata=self._changed_metadata())
+        outcome = outcome.after(duration, self._changed_metadata())
         # As the row will have it.
         is_cancelled = outcome.state is not State.SUCCESSFUL and self._is_cancelled()
         if outcome.state.is_final or is_cancelled:

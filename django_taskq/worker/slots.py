@@ -21,7 +21,7 @@ from django.db.backends.signals import connection_created
 
 from ..core.message import Message
 from ..core.outcome import Outcome
-from .cleanup import Room, clean_connections, free_log_handlers
+from .cleanup import Room, clean_connections, free_log_handlers, has_connected, note_connections
 from .guard import CoroutineGuard, Guard, MainGuard, ThreadGuard, Timer
 from .runner import Attempt
 
@@ -110,6 +110,7 @@ class ThreadSlots:
 
     def serve(self) -> None:
         """Run tasks in this thread until :meth:`stop`."""
+        note_connections()
         is_main = threading.current_thread() is threading.main_thread()
         guard = (MainGuard if is_main else ThreadGuard)(self._timer)
         room = Room(self._home, is_main=is_main)
@@ -123,7 +124,8 @@ class ThreadSlots:
                 # The process ends.
                 return
             # What was interrupted may have been in the middle of anything.
-            clean_connections(are_suspect=guard.cause is not None)
+            if has_connected():
+                clean_connections(are_suspect=guard.cause is not None)
             if guard.cause is not None:
                 free_log_handlers()
             room.tidy()

@@ -22,6 +22,7 @@ import redis
 from pytest_django import DjangoDbBlocker
 
 from django_taskq import State
+from django_taskq.brokers.kombu.frames import CHANNEL, frames, publish_method
 from django_taskq.core.wire import Call, encode_call, encode_reference
 from django_taskq.models import TaskRecord
 from tests.acceptance.load import broker
@@ -92,6 +93,14 @@ class Rig:
         properties = headers.pop("properties", {})
         text = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.publish(text, headers={"lang": "py", "task": name, "id": str(uuid4()), **headers}, **properties)
+
+    def publish_properties(self, written: bytes) -> None:
+        """Put a message into the queue whose properties no client library would write."""
+        with kombu.Connection(self.url) as connection:
+            amqp: Any = connection.connection
+            amqp.channel(CHANNEL)
+            # The end of the connection is answered once the broker has read what comes before.
+            amqp.transport.write(frames(publish_method("", "default", False), written, b"{}" * 100_000, amqp.frame_max))
 
     def push(self, item: bytes | dict[str, Any]) -> None:
         """Put something into the Redis list that no client library would."""
@@ -300,6 +309,18 @@ BAD = {
     ),
     "a long reply_to": Bad(
         send=lambda rig: rig.call(properties={"reply_to": "x" * 300}), says="255 bytes", brokers=("redis",)
+    ),
+    # What only AMQP's layout allows: a correlation id, a message id, a header
+    "a property that is not UTF-8": Bad(
+        send=lambda rig: rig.publish_properties(b"\x04\x00\x01\xff"), says="cannot be read", brokers=("amqp",)
+    ),
+    "another property that is not UTF-8": Bad(
+        send=lambda rig: rig.publish_properties(b"\x00\x80\x01\xff"), says="cannot be read", brokers=("amqp",)
+    ),
+    "a moment that no calendar has": Bad(
+        send=lambda rig: rig.publish_properties(b"\x20\x00\x00\x00\x00\x0b\x01aT" + b"\x7f" * 8),
+        says="cannot be read",
+        brokers=("amqp",),
     ),
     # What only the layout of Redis allows
     "raw rubbish": Bad(send=lambda rig: rig.push(b"\x00rubbish\xff"), says="cannot unpack", brokers=("redis",)),

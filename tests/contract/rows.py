@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.db import connection
+from django.db import connection, connections
 from django.utils import timezone
 
 from django_taskq import State
@@ -61,7 +61,7 @@ def ahead(seconds: float) -> datetime:
 def put(arguments: str = "[[],{}]", **changes: Any) -> str:
     """Insert a task; return its id."""
     task_id = str(uuid7(time.time()))
-    insert(USING, replace(NEW, **changes), task_id, arguments)
+    insert(connections[USING], replace(NEW, **changes), task_id, arguments)
     return task_id
 
 

@@ -10,19 +10,22 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.db import OperationalError, connections, transaction
 from django.db.models import F
 
 from django_taskq import State
+from django_taskq.core.call import Call
 from django_taskq.core.message import Message
 from django_taskq.core.states import FINAL
-from django_taskq.database import is_conflict, retry_conflicts, tune_worker_connection
+from django_taskq.database import database_now, is_conflict, retry_conflicts, tune_worker_connection
 from django_taskq.models import KeeperRecord, TaskRecord
-from django_taskq.transitions import operate, workers
+from django_taskq.transitions import operate, schedules, workers
 from django_taskq.transitions.claim import Lanes, claim, claim_named
 from django_taskq.transitions.due import expire_overdue, promote_due
+from django_taskq.transitions.enqueue import insert_call
 from django_taskq.transitions.finish import End, Held, finish, release, save_progress
 from tests.contract.rows import NEW, USING, ahead, put, row
 
@@ -95,6 +98,23 @@ def test_one_of_many_becomes_the_keeper() -> None:
     elected = together(*(lambda name=name: workers.elect(USING, name, 30) for name in names))
     assert elected.count(True) == 1
     assert KeeperRecord.objects.get().holder == names[elected.index(True)]
+
+
+def test_several_that_loaded_their_code_at_once_find_one_leader() -> None:
+    digests = [f"digest-{number}" for number in range(8)]
+    started = database_now(USING)
+    lead = together(
+        *(lambda digest=digest: schedules.take_lead(USING, "default", digest, started) for digest in digests)
+    )
+    holder = KeeperRecord.objects.get().holder
+    assert lead[digests.index(holder)]
+
+
+def test_a_message_that_several_receive_at_once_becomes_one_row() -> None:
+    call, task_id = Call(id=str(uuid4()), name=NEW.name, arguments="[[],{}]"), str(uuid4())
+    made = together(*(lambda: insert_call(USING, NEW, task_id, call) for _ in range(8)))
+    assert any(made)
+    assert str(TaskRecord.objects.get().pk) == task_id
 
 
 def test_a_task_that_another_transaction_holds_is_passed_over() -> None:

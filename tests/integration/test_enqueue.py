@@ -6,6 +6,7 @@ import json
 import logging
 import pickle
 from collections.abc import Callable, Iterator
+from dataclasses import FrozenInstanceError, fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -15,11 +16,12 @@ from asgiref.sync import async_to_sync
 from django.db import DatabaseError, connection, transaction
 from django.db.transaction import TransactionManagementError
 
-from django_taskq import State, Task, TaskqBackend, TaskResult, UnknownTask, exponential, fixed, task
+from django_taskq import State, Task, TaskqBackend, TaskResult, UnknownTask, exponential, fixed, registry, task
 from django_taskq.compat import (
     InvalidTask,
     TaskResultDoesNotExist,
     TaskResultStatus,
+    UpstreamResult,
     UpstreamTask,
     default_task_backend,
     task_backends,
@@ -154,6 +156,37 @@ def test_a_result_read_back_equals_the_one_that_was_given(made: Task, options: d
         assert getattr(again.task, name) == getattr(result.task, name)
     result.refresh()
     assert again == result
+
+
+@pytest.mark.parametrize(("args", "kwargs"), [((1, "a"), {}), ((None, (1, 2)), {"b": {"c": (3,)}}), ((), {})])
+def test_what_the_caller_gets_is_a_result_like_any_other(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    result = anything.using(metadata={"order": 1}).enqueue(*args, **kwargs)
+    made = {one.name: getattr(result, one.name) for one in fields(result) if one.init}
+    assert TaskResult(**made) == result
+    assert type(result) is TaskResult
+    assert (result.args, result.kwargs) == (json.loads(json.dumps(args)), json.loads(json.dumps(kwargs)))
+    assert not result.is_finished
+    for one in fields(result):
+        with pytest.raises(FrozenInstanceError):
+            setattr(result, one.name, None)
+
+
+def test_another_definition_of_the_same_task_is_what_the_next_call_is_compared_with(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    call = anything.using(max_attempts=3)
+    assert json.loads(row(call.enqueue()).options) == {"max_attempts": 3}
+    changed = replace(anything, max_attempts=3)
+    monkeypatch.setitem(registry._tasks, registry.registered_name(anything), changed)
+    assert row(call.enqueue()).options == ""
+
+
+def test_tasks_that_are_made_for_a_call_do_not_pile_up() -> None:
+    backend = anything.get_backend()
+    assert isinstance(backend, TaskqBackend)
+    results = [anything.using(priority=number % 100).enqueue(number) for number in range(450)]
+    assert len(backend.plans) < 250
+    assert [result.args for result in results] == [[number] for number in range(450)]
 
 
 def test_a_result_survives_pickling() -> None:
@@ -481,3 +514,29 @@ def test_what_is_gone_cannot_be_cancelled_or_refreshed() -> None:
     assert not result.cancel()
     with pytest.raises(TaskResultDoesNotExist):
         result.refresh()
+
+
+def test_the_callers_arguments_stay_its_own() -> None:
+    args, kwargs = [1, [2]], {"a": {"b": 3}}
+    result = anything.enqueue(*args, **kwargs)
+    assert (result.args, result.kwargs) == (args, kwargs)
+    args[1].append(4)  # type: ignore[attr-defined]  # a list
+    kwargs["a"]["c"] = 5
+    assert (result.args, result.kwargs) == ([1, [2]], {"a": {"b": 3}})
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [((1, 2), [1, 2]), (b"a", "a"), ({"x": (b"y",)}, {"x": ["y"]}), (True, True), (None, None), (1.5, 1.5), ([], [])],
+)
+def test_arguments_are_shown_as_json_has_them(given: Any, expected: Any) -> None:
+    result = anything.enqueue(given, 0, key=given)
+    assert result.args == [expected, 0]
+    assert result.kwargs == {"key": expected}
+
+
+@pytest.mark.parametrize("status", TaskResultStatus)
+def test_a_task_has_ended_when_upstream_says_so(status: TaskResultStatus) -> None:
+    result = add.enqueue(1, 2)
+    object.__setattr__(result, "status", status)
+    assert result.is_finished is UpstreamResult.is_finished.fget(result)  # type: ignore[attr-defined]  # a property

@@ -11,6 +11,7 @@ from django_taskq import registry, task
 from django_taskq.brokers.kombu.outgoing import Outgoing
 from django_taskq.compat import InvalidTask, task_backends
 from django_taskq.core.wire import Call, decode
+from django_taskq.producer import enqueue_many
 
 if TYPE_CHECKING:
     from pytest_django import Settings
@@ -140,3 +141,31 @@ def test_a_task_that_takes_the_name_changes_what_is_said(publish: Callable[..., 
     task(record=False)(function)
     ours.enqueue()
     assert [call.options for call in recorder.calls()] == ["", '{"max_attempts":3}']
+
+
+def test_tasks_that_are_made_for_one_call_are_not_taken_for_each_other(publish: Callable[..., Recorder]) -> None:
+    """They come and go, and with them what they are known by."""
+    recorder = publish()
+    ours = task(record=False)(function)
+    for number in range(1, 500):
+        ours.using(max_attempts=number).enqueue()
+        if number % 7 == 0:
+            ours.enqueue()
+    said = [call.options for call in recorder.calls()]
+    assert [text for text in said if text] == [f'{{"max_attempts":{number}}}' for number in range(1, 500)]
+    assert said.count("") == 499 // 7
+
+
+def test_each_burst_says_anew_where_its_answers_go(
+    publish: Callable[..., Recorder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for some; and after a fork, answers go to the child's own queue."""
+    recorder = publish(results="database://")
+    backend: Any = task_backends["default"]
+    ours = task(record=False)(function)
+    calls: Any = [((1,), {}), ((2,), {})]
+    for queue_name, awaited in (("first", True), ("first", False), ("second", True), ("second", True)):
+        monkeypatch.setattr(backend.result_store, "open", lambda queue_name=queue_name: queue_name)
+        enqueue_many(backend, ours, calls, awaited=awaited)
+    assert [call.reply_to for call in recorder.calls()[::2]] == ["first", "", "second", "second"]
+    assert [call.reply_to for call in recorder.calls()[1::2]] == ["first", "", "second", "second"]

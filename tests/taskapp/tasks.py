@@ -348,6 +348,12 @@ def large(size: int) -> str:
     return "x" * size
 
 
+@task
+def length(text: str) -> int:
+    """Take a long text."""
+    return len(text)
+
+
 # Traces in the process
 
 

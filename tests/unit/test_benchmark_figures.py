@@ -5,15 +5,33 @@ from __future__ import annotations
 import math
 import random
 import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.benchmarks.catalogue import FIGURES
+from tests.benchmarks import calls
+from tests.benchmarks.__main__ import parse
+from tests.benchmarks.calls import Caller, Reply
+from tests.benchmarks.catalogue import FIGURES, Figure
 from tests.benchmarks.figures import Better, Spread, median, meets, percentile, rate, ratios, shown, verdict
-from tests.benchmarks.scope import BROKER_NAMES, NAMES, SETTINGS, BrokerName, fitting, place_of
+from tests.benchmarks.plan import Plan
+from tests.benchmarks.scope import (
+    BROKER_NAMES,
+    NAMES,
+    PEER_MEASURES,
+    SETTINGS,
+    BrokerName,
+    fitting,
+    has_peers,
+    place_of,
+)
 from tests.benchmarks.session import Outcome
 from tests.benchmarks.table import comparison_table, figures_table, plain
 from tests.benchmarks.tally import Tally
+from tests.benchmarks.variant import Variant
+from tests.benchmarks.worker_process import WorkerProcess
 from tests.servers import VENDORS
 
 
@@ -136,6 +154,37 @@ def test_the_table_judges_the_median_by_the_goal() -> None:
     assert figures_table("mariadb+redis", outcome("ours", rate=[4_000.0]))[1][-2:] == ("", "")
 
 
+def test_a_peer_stands_beside_ours_where_it_was_measured() -> None:
+    ours, peer = Outcome(variant="ours"), Outcome(variant="Celery")
+    for in_flight, theirs in ((300.0, 100.0), (290.0, 100.0), (200.0, 100.0)):
+        ours.add("rpc-in-flight", {"rate": in_flight})
+        peer.add("rpc-in-flight", {"rate": theirs})
+    ours.add("rpc-round-trip", {"p50": 2.0, "p95": 4.0})
+    peer.add("rpc-round-trip", {"p50": 4.0, "p95": 5.0})
+    ours.add("rpc-recorded", {"p50": 2.5})
+    headings, *rows = figures_table("sqlite+amqp", ours, peer)
+    assert headings[7:] == ("Celery", "ratio", "goal", "")
+    assert [row[0] for row in rows] == [
+        *("rpc: round trip, p50", "rpc: round trip, p95", "rpc: 32 in flight", "rpc: round trip with a row, p50"),
+    ]
+    assert [row[7:] for row in rows] == [
+        ("4.00", "0.500", "≤ 0.513", "met"),
+        ("5.00", "0.800", "", ""),
+        ("100", "2.90", "≥ 2.96", "missed"),
+        ("", "", "", ""),
+    ]
+
+
+def test_a_goal_is_a_ratio_where_it_was_set_beside_a_figure_of_the_peer() -> None:
+    figure = Figure(title="x", unit="ms", better="less", goals={"sqlite+amqp": 1.0}, celery=2.0)
+    assert figure.ratio_goal("sqlite+amqp") == 0.5
+    assert figure.ratio_goal("sqlite") is None
+    assert Figure(title="x", unit="ms", better="less", goals={"sqlite": 1.0}).ratio_goal("sqlite") is None
+    judged = {key for key, figure in FIGURES.items() if figure.ratio_goal("postgres+amqp") is not None}
+    assert judged == {"rpc-round-trip.p50", "rpc-round-trip.rested_p50", "rpc-in-flight.rate", "rpc-threads.rate"}
+    assert {key.partition(".")[0] for key, figure in FIGURES.items() if figure.celery} <= set(PEER_MEASURES)
+
+
 def test_a_comparison_shows_what_both_have() -> None:
     ours = outcome("ours", rate=[2_000.0, 4_000.0, 3_000.0], server_cpu=[1.0, 1.0, 1.0])
     theirs = outcome("theirs", rate=[1_000.0, 1_000.0, 2_000.0], worker_cpu=[1.0, 1.0, 1.0])
@@ -179,6 +228,70 @@ def test_goals_are_for_places_that_there_are() -> None:
 def test_what_a_broker_has_not_is_not_measured(broker: BrokerName, results: str, left_out: set[str]) -> None:
     assert fitting(NAMES[::-1], broker, results) == [name for name in NAMES if name not in left_out]
     assert fitting(["idle", "drain"], "amqp", "database://") == ["drain", "idle"]
+
+
+def test_a_peer_is_measured_at_replies_over_rabbitmq(tmp_path: Path) -> None:
+    assert has_peers(NAMES, "amqp")
+    assert has_peers(["drain", "rpc-drain"], "amqp")
+    assert not has_peers(["drain", "rpc-recorded"], "amqp")
+    assert not has_peers(NAMES, "redis")
+    celery, ours = Variant.celery(tmp_path), Variant(name="ours", root=tmp_path)
+    assert [name for name in NAMES if celery.can(name)] == list(PEER_MEASURES)
+    assert all(map(ours.can, NAMES))
+
+
+@pytest.mark.parametrize("arguments", [[], ["--broker=redis"], ["--broker=amqp", "--only=drain"]])
+def test_a_peer_that_could_do_nothing_is_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(["--peer=celery", *arguments])
+    assert "--broker amqp" in capsys.readouterr().err
+    assert parse(["--peer=celery", "--broker=amqp"]).peer == "celery"
+
+
+def test_a_part_of_a_plan_has_a_task_for_each_that_is_under_way() -> None:
+    given: dict[str, Any] = dict.fromkeys(Plan.__dataclass_fields__)
+    plan = Plan(**{**given, "tasks": 10_000, "in_flight": 32, "in_flight_tasks": 3_200, "round_trips": 500})
+    assert plan.divided(1) == plan
+    assert (plan.divided(4).tasks, plan.divided(4).in_flight_tasks, plan.divided(4).round_trips) == (2_500, 800, 500)
+    assert (plan.divided(20_000).tasks, plan.divided(20_000).in_flight_tasks) == (1, 32)
+
+
+class _Caller(Caller):
+    """Answers, or raises, as it is told."""
+
+    def __init__(self, ends: Iterable[Exception | None], *lost: type[Exception]) -> None:
+        self.ends = iter(ends)
+        self.lost = lost
+
+    def get(self, timeout: float) -> None:
+        assert timeout == self.patience
+        if (end := next(self.ends)) is not None:
+            raise end
+
+    def noop(self) -> Reply:
+        return self
+
+    def ticks(self, count: int) -> Sequence[Reply]:
+        return [self] * count
+
+    def worker(self, plan: Plan) -> WorkerProcess:
+        raise NotImplementedError
+
+    def leave_thread(self) -> None:
+        raise NotImplementedError
+
+
+def test_lost_calls_are_counted_where_they_may_be_lost() -> None:
+    times, lost = calls.answered(_Caller([None, TimeoutError(), None, None], TimeoutError), 4)
+    assert (len(times), lost) == (3, 1)
+    assert calls.answered(_Caller([TimeoutError()] * 3, TimeoutError), 100) == ([], 3)
+    with pytest.raises(TimeoutError):
+        calls.answered(_Caller([None, TimeoutError()]), 2)
+
+
+def test_a_rate_of_threads_leaves_out_what_was_lost() -> None:
+    figures = calls.of_threads([([100.0, 100.0, 300.0], 0), ([200.0], 2)])
+    assert figures == {"rate": 8.0, "p50": 150.0, "p95": pytest.approx(285.0), "lost": pytest.approx(333.3, abs=0.1)}
 
 
 def test_every_measurement_has_figures() -> None:

@@ -159,6 +159,21 @@ def test_a_long_number_in_a_string_is_no_number() -> None:
     assert codec.decode(codec.encode([text, {text: 10**308}])) == [text, {text: 10**308}]
 
 
+@pytest.mark.parametrize("text", ["null", "1", '"a"', "[]", '{"a":[1,{}]}', "-0.5e3"])
+@pytest.mark.parametrize(("before", "after"), [("", ""), (" ", ""), ("", "\n"), ("\t\r", " \n")])
+def test_white_space_around_it_is_no_part_of_a_value(text: str, before: str, after: str) -> None:
+    assert codec.decode(f"{before}{text}{after}") == json.loads(text)
+
+
+@pytest.mark.parametrize("text", ["", " ", "nul", "[1", "null null", "[]]", "1,", "\x0bnull", "\ufeffnull", '"a'])
+def test_what_is_no_json_is_refused_as_the_standard_library_does(text: str) -> None:
+    with pytest.raises(json.JSONDecodeError) as expected:
+        json.JSONDecoder().decode(text)
+    with pytest.raises(json.JSONDecodeError) as found:
+        codec.decode(text)
+    assert str(found.value) == str(expected.value)
+
+
 def test_random_values_come_back_and_every_reader_agrees(rng: random.Random) -> None:
     def value(depth: int) -> Any:
         kind = rng.randrange(9 if depth else 7)

@@ -6,6 +6,7 @@ import socket
 import ssl
 import struct
 import time
+from itertools import product
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from amqp.basic_message import Message
 from amqp.serialization import dumps
 
+from django_taskq.brokers.kombu import frames
 from django_taskq.brokers.kombu.frames import properties_of
 from django_taskq.brokers.kombu.reading import FrameReader, is_tls
 
@@ -23,6 +25,7 @@ PROPERTIES = {
     "reply_to": "taskq.reply.ü",
 }
 TEXTS = {"lang": "py", "task": "shop.tasks.send", "argsrepr": "(...)", "größe": "", "odd": "\ud800\U0001f600"}
+OURS = b"ours"
 FRAME = struct.pack(">BHI", 8, 0, 0) + b"\xce"
 
 
@@ -49,6 +52,34 @@ def test_properties_are_written_as_py_amqp_writes_them(headers: dict[str, Any], 
     assert properties_of(properties, headers, 2, None) == as_py_amqp_writes(expected)
 
 
+@pytest.mark.parametrize("headers", [TEXTS, {}], ids=["headers", "none"])
+def test_what_messages_share_is_not_taken_for_what_they_do_not(headers: dict[str, Any]) -> None:
+    for correlation_id, reply_to, delivery_mode, priority in product(
+        (None, "", "one", "two"), (None, "a", "b"), (1, 2), (None, 0, 9)
+    ):
+        given = {**PROPERTIES, "correlation_id": correlation_id, "reply_to": reply_to}
+        for properties in (given, {name: value for name, value in given.items() if value is not None}):
+            expected = {"delivery_mode": delivery_mode, "priority": priority, **properties}
+            assert properties_of(properties, headers, delivery_mode, priority) == as_py_amqp_writes(
+                {**expected, **({"application_headers": headers} if headers else {})}
+            )
+
+
+def test_what_messages_share_is_not_remembered_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frames, "_SHARED", {})
+    monkeypatch.setattr(frames, "_MAX_SHARED", 3)
+    for number in range(10):
+        properties = {**PROPERTIES, "reply_to": str(number)}
+        assert properties_of(properties, {}, 1, None) == as_py_amqp_writes({"delivery_mode": 1, **properties})
+        assert len(frames._SHARED) <= 3
+
+
+@pytest.mark.parametrize("name", ["reply_to", "correlation_id"])
+def test_texts_that_are_too_long_are_refused(name: str) -> None:
+    with pytest.raises(struct.error):
+        properties_of({**PROPERTIES, name: "x" * 256}, {}, 2, None)
+
+
 @pytest.mark.parametrize("headers", [{"x" * 256: "text"}, {"task": object()}], ids=["name", "value"])
 def test_what_amqp_has_no_way_to_write_is_refused(headers: dict[str, Any]) -> None:
     with pytest.raises(Exception, match=r"255|Table type"):
@@ -63,7 +94,17 @@ class Reading:
         self.here.settimeout(timeout)
         self.transport = SimpleNamespace(sock=self.here, _read_buffer=b"")
         self.frames: list[Any] = []
-        self.reader = FrameReader(SimpleNamespace(transport=self.transport, on_inbound_frame=self.frames.append))
+        self.taken: list[bytes] = []
+        amqp = SimpleNamespace(transport=self.transport, on_inbound_frame=self._hear, bytes_recv=0)
+        self.reader = FrameReader(amqp, 1, self._take)
+
+    def _hear(self, frame: Any) -> bool:
+        self.frames.append(frame)
+        return True
+
+    def _take(self, data: bytes, start: int, end: int) -> int:
+        self.taken.append(data[start:end])
+        return end + 1 if data[start:end] == OURS else 0
 
     def close(self) -> None:
         self.here.close()
@@ -92,6 +133,16 @@ def test_a_reader_takes_what_is_whole_and_keeps_the_rest(reading: Reading) -> No
     reading.reader.receive()
     assert reading.frames == [(8, 0, b"")] * 4
     assert reading.transport._read_buffer == b""
+
+
+def test_a_reader_asks_first_about_the_methods_of_one_channel(reading: Reading) -> None:
+    methods = [(1, 1, OURS), (1, 2, OURS), (1, 1, b"other"), (2, 1, OURS), (1, 1, OURS)]
+    reading.there.sendall(
+        b"".join(struct.pack(">BHI", kind, channel, len(of)) + of + b"\xce" for kind, channel, of in methods)
+    )
+    reading.reader.receive()
+    assert reading.taken == [OURS, b"other", OURS]
+    assert reading.frames == methods[1:4]
 
 
 def test_a_reader_says_when_there_may_be_more(reading: Reading) -> None:

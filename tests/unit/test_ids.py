@@ -52,6 +52,14 @@ def test_text_sorts_as_ids_do() -> None:
     assert [str(one) for one in made] == sorted(str(one) for one in made)
 
 
+def test_text_is_an_id_as_str_has_it() -> None:
+    texts = [uuid7.text(1_760_000_000.0) for _ in range(1_000)]
+    assert [str(UUID(text)) for text in texts] == texts == sorted(set(texts))
+    assert {UUID(text).version for text in texts} == {7}
+    # Leading zeros stay.
+    assert UUID7Generator().text(0.0).startswith("00000000-0000-7")
+
+
 def test_threads_never_get_the_same() -> None:
     generator = UUID7Generator()
     made: list[list[UUID]] = []

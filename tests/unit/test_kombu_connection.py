@@ -117,7 +117,11 @@ def test_the_users_transport_options_come_before_ours_and_stay_as_they_are() -> 
     ("url", "given", "expected"),
     [
         ("amqps://host//", {}, {"server_hostname": None}),
-        ("amqps://host//", {"ssl": {"ca_certs": "x"}}, {"ca_certs": "x"}),
+        ("amqps://host//", {"ssl": True}, {"server_hostname": None}),
+        ("amqps://host//", {"ssl": {"ca_certs": "x"}}, {"ca_certs": "x", "server_hostname": None}),
+        ("amqps://host//", {"ssl": {"server_hostname": "other"}}, {"server_hostname": "other"}),
+        ("amqps://host//", {"ssl": {"cert_reqs": ssl.CERT_NONE}}, {"cert_reqs": ssl.CERT_NONE}),
+        ("amqp://host:5671//", {"ssl": True}, {"server_hostname": None}),
         ("amqp://host//", {}, False),
         ("rediss://host/0", {}, {"ssl_cert_reqs": ssl.CERT_REQUIRED}),
         ("rediss://host/0?ssl_cert_reqs=none", {}, {"ssl_cert_reqs": ssl.CERT_NONE}),

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from django_taskq.core import codec
+from django_taskq.core import options as module
 from django_taskq.core.options import (
     MAX_COUNT,
     OPTION_NAMES,
@@ -215,3 +216,18 @@ def test_limits_are_seconds() -> None:
 def test_a_soft_limit_comes_before_the_hard_one(soft: object, hard: object) -> None:
     with pytest.raises(OptionError, match=r"soft_time_limit=.*less than time_limit"):
         parse_options({"soft_time_limit": soft, "time_limit": hard})
+
+
+def test_the_same_text_is_read_anew_for_another_base() -> None:
+    text = '{"max_attempts":2}'
+    for base in (DEFAULTS, TaskOptions(acks_late=False), DEFAULTS):
+        assert decode_overrides(text, base) == replace(base, max_attempts=2)
+        assert decode_overrides(text, base) is decode_overrides(text, base)
+
+
+def test_what_was_read_does_not_pile_up() -> None:
+    for seconds in range(1, 2 * module._MAX_DECODED):
+        decode_overrides(f'{{"time_limit":{seconds}}}', DEFAULTS)
+    decode_overrides(f'{{"sensitive":["{"x" * 10_000}"]}}', DEFAULTS)
+    assert len(module._decoded) <= module._MAX_DECODED
+    assert max(map(len, module._decoded)) < 1_000

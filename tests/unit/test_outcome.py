@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
@@ -16,6 +16,7 @@ from django_taskq.core.retry import fixed
 from django_taskq.exceptions import OptionError
 
 DEFAULTS = TaskOptions()
+FIELDS = sorted(field.name for field in fields(Outcome))
 AT = datetime(2026, 3, 29, 1, 30, tzinfo=UTC)
 
 
@@ -71,8 +72,22 @@ def test_a_value_that_is_not_json_is_an_error(value: object, error: type[Excepti
         succeed(value, DEFAULTS)
 
 
-def test_the_duration_is_added_afterwards() -> None:
-    assert succeed(1, DEFAULTS).after(2.5) == Outcome(state=State.SUCCESSFUL, result="1", duration=2.5)
+def test_duration_and_metadata_are_added_afterwards_and_all_else_stays() -> None:
+    error = AttemptError(exception_class_path="a.B", message="m", traceback="t")
+    ended = Outcome(
+        state=State.SCHEDULED,
+        result="1",
+        error=error,
+        delay=3.0,
+        keep_row=False,
+        is_unstarted=True,
+        is_rejected=True,
+        is_kept=True,
+        log="a line\n",
+    )
+    assert ended.after(2.5, "{}") == replace(ended, duration=2.5, metadata="{}")
+    unlike_its_default = [name for name in FIELDS if getattr(ended, name) != getattr(Outcome(state=State.READY), name)]
+    assert sorted({*unlike_its_default, "duration", "metadata"}) == FIELDS
 
 
 # --- whether there is another attempt

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -176,3 +177,30 @@ def test_coroutines_are_known_by_all_their_names() -> None:
     assert "tests.taskapp.tasks.asleep" in names
     assert "tests.taskapp.tasks.sleep" not in names
     assert set(names) <= set(registry.task_names())
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda: None,
+        lambda a: a,
+        lambda a, b=1: (a, b),
+        lambda a=1, b=2: (a, b),
+        lambda a, /, b, *, c=3: (a, b, c),
+        lambda a, *, c: (a, c),
+        lambda *args: args,
+        lambda a, b=1, *args, c=3, **kwargs: (a, b, args, c, kwargs),
+        lambda *args, c: (args, c),
+        lambda **kwargs: kwargs,
+    ],
+    ids=lambda function: str(inspect.signature(function)),
+)
+def test_positional_arguments_fit_as_binding_them_finds(function: Callable[..., Any]) -> None:
+    least, most = registry.positional(function)
+    for count in range(6):
+        try:
+            registry.signature(function).bind(*range(count))
+        except TypeError:
+            assert not least <= count <= most
+        else:
+            assert least <= count <= most

@@ -8,7 +8,7 @@ import random
 import sys
 import zlib
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
@@ -16,13 +16,14 @@ from typing import Any
 import pytest
 
 from django_taskq.core import codec
+from django_taskq.core.extras import MAX_EXTRAS
 from django_taskq.core.outcome import AttemptError
 from django_taskq.core.untrusted import glimpse
 from django_taskq.core.wire import (
     MAX_BODY,
-    MAX_EXTRAS,
     BadMessage,
     Call,
+    CallForm,
     Reference,
     Wire,
     decode,
@@ -110,6 +111,7 @@ FULL = replace(
     * 2,
     worker_ids="host-1\nhost-2\n",
 )
+FIELDS = [field.name for field in fields(Call)]
 
 
 def read(
@@ -192,7 +194,7 @@ def test_a_call_comes_back(call: Call) -> None:
 
 @pytest.mark.parametrize(
     "field",
-    [name for name in Call.__slots__ if name != "retries" and getattr(CALL, name) != getattr(FULL, name)],
+    [name for name in FIELDS if name != "retries" and getattr(CALL, name) != getattr(FULL, name)],
 )
 def test_each_field_of_a_call_comes_back_by_itself(field: str) -> None:
     call = replace(CALL, **{field: getattr(FULL, field)})
@@ -664,6 +666,37 @@ def test_errors_give_way_to_metadata_to_the_last_byte(room: int) -> None:
         found = receive(encode_call(call))
         assert isinstance(found, Call)
         assert found.errors in call.errors
+
+
+def test_a_form_serves_all_calls_of_a_task() -> None:
+    """Whatever has been filled in before, and in whatever is done with the message."""
+    base = replace(FULL, id="", correlation_id="", root_id="")
+    form = CallForm(base)
+    for number in range(3):
+        call = replace(
+            base, id=f"{number}{ID[1:]}", arguments=f"[[{number}],{{}}]", enqueued_at=NOW + timedelta(number)
+        )
+        wire = form.fill(call.id, call.arguments, call.enqueued_at)
+        assert wire == encode_call(call)
+        assert wire.properties["correlation_id"] == call.id
+        found = receive(wire)
+        assert isinstance(found, Call)
+        assert (found.id, found.arguments, found.enqueued_at) == (call.id, call.arguments, call.enqueued_at)
+        wire.headers.clear()
+        wire.properties.clear()
+
+
+def test_a_form_of_nothing_unusual_says_at_most_when_its_calls_were_made() -> None:
+    form = CallForm(replace(CALL, enqueued_at=None))
+    assert "taskq" not in form.fill(ID, "[[],{}]", None).headers
+    assert form.fill(ID, "[[],{}]", NOW).headers["taskq"] == f'{{"enqueued_at":"{NOW.isoformat()}"}}'
+
+
+def test_a_call_of_the_same_task_may_be_too_large_where_others_are_not() -> None:
+    form = CallForm(CALL)
+    with pytest.raises(ValueError, match=f"at most {MAX_BODY}"):
+        form.fill(ID, codec.encode([["x" * MAX_BODY], {}]), NOW)
+    assert isinstance(receive(form.fill(ID, "[[],{}]", NOW)), Call)
 
 
 def test_what_nobody_could_decode_is_not_published() -> None:

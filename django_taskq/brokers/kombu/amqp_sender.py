@@ -20,7 +20,7 @@ from amqp.exceptions import ConnectionError as AMQPConnectionError
 from ...core.topology import Topology
 from .connection import abandon
 from .frames import CHANNEL, Unsendable, frames, properties_of, publish_method
-from .reading import FrameReader, is_tls
+from .reading import FrameReader
 from .sender import Deadline, Letter, Refused, Route, declare_if_allowed
 
 logger = logging.getLogger("django_taskq.broker")
@@ -44,6 +44,10 @@ _TURN = 0.5
 
 #: queues of which a connection remembers that they were declared
 _MAX_DECLARED = 10_000
+
+#: a confirm: its method, the tag of the message, and whether all before that are meant, too
+_CONFIRM = struct.Struct(">4sQB")
+_ACK, _NACK = (struct.pack(">HH", *method) for method in (spec.Basic.Ack, spec.Basic.Nack))
 
 #: Replies that close a connection for what was sent over it (AMQP 0-9-1, section 1.7): syntax, sequence, resources,
 #: what is not allowed, and RabbitMQ's answer to what it had not thought of.
@@ -76,7 +80,7 @@ class AmqpSender:
         amqp.on_blocked = self._on_blocked
         amqp.on_unblocked = self._on_unblocked
         self._transport = amqp.transport
-        self._reader = FrameReader(amqp)
+        self._reader = FrameReader(amqp, CHANNEL, self._take_confirm)
         self._frame_max: int = amqp.frame_max
         channel = self._channel = amqp.channel(CHANNEL)
         # What comes back is compared with what was sent: bytes.
@@ -93,7 +97,7 @@ class AmqpSender:
 
     def check(self) -> None:
         """See ``Sender``."""
-        if is_tls(self._transport.sock):
+        if self._reader.is_tls:
             while self._is_readable():
                 self._reader.receive()
             return
@@ -273,7 +277,7 @@ class AmqpSender:
         ``sendall`` makes three with a timeout, and after each of them waits for other threads to let this one go on.
         """
         sock = self._transport.sock
-        if sock is None or is_tls(sock) or not sock.gettimeout():
+        if sock is None or self._reader.is_tls or not sock.gettimeout():
             return 0
         _left(deadline)
         try:
@@ -325,12 +329,24 @@ class AmqpSender:
         self._reader.receive()
 
     def _is_readable(self) -> bool:
-        sock = self._transport.sock
-        if sock is None:
+        if self._transport.sock is None:
             raise OSError("the connection is closed")
-        return bool(self._poll.poll(0)) or (hasattr(sock, "pending") and sock.pending() > 0)
+        return bool(self._poll.poll(0)) or self._reader.has_read_ahead()
 
     # What the broker says
+
+    def _take_confirm(self, data: bytes, start: int, end: int) -> int:
+        """Take a confirm past py-amqp; see ``Taker``."""
+        if end - start != _CONFIRM.size:
+            return 0
+        method, tag, bits = _CONFIRM.unpack_from(data, start)
+        if method == _ACK:
+            self._on_ack(tag, bits & 1 == 1)
+        elif method == _NACK:
+            self._on_nack(tag, bits & 1 == 1)
+        else:
+            return 0
+        return end + 1
 
     def _on_ack(self, delivery_tag: int, multiple: bool) -> None:
         for letter in self._answered(delivery_tag, multiple):

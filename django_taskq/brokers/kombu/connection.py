@@ -186,9 +186,11 @@ def _connection(
         arguments["transport"] = "amqps" if scheme == "amqps" else "pyamqp"
         if name:
             ours["client_properties"] = {"connection_name": name}
-        if scheme == "amqps" and tls is None:
+        if tls is True or (scheme == "amqps" and tls is None):
+            tls = {}
+        if isinstance(tls, dict) and tls.get("cert_reqs") != ssl.CERT_NONE:
             # kombu puts the host's name here; without it the certificate is verified, but not whose it is.
-            tls = {"server_hostname": None}
+            tls = {"server_hostname": None, **tls}
     elif scheme in {"redis", "rediss", "redis+socket", "sentinel"}:
         ours |= {
             "socket_timeout": answer,

@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -28,17 +27,12 @@ from .heap import HUGE, SETTLED, give_back_memory
 from .inbox import Delivery
 from .link import Link
 from .prefetch import MOST, Prefetch
+from .second_looks import SecondLooks
 
 logger = logging.getLogger("django_taskq.broker")
 
 #: seconds between two looks which queues there are
 _LOOK_FOR_QUEUES = 5.0
-#: seconds between two looks whether a slot has come free for such tasks, before they are returned
-_UNSUITED_LOOK = 0.01
-#: seconds until a task is claimed again whose row somebody else has locked
-_LOCKED = 0.1
-#: seconds between two rings for deliveries that are to be looked at again
-_LOOK_AGAIN = 0.05
 #: seconds that the thread of the connection may hang in the broker, before the connection is made anew
 _HANGS = 20.0
 #: connections in a row that hung, after which this process is no use any more
@@ -53,7 +47,7 @@ class BrokerHangs(Exception):
     """Connections to the broker hang one after the other: another process may do better."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Unrecorded:
     """How a worker holds a task that has no row."""
 
@@ -109,11 +103,7 @@ class KombuConsumer:
         self._prefetch = Prefetch(prefetch if prefetch is not None else options.prefetch)
         self._names: frozenset[str] = frozenset()
         self._names_at = 0.0
-        #: deliveries that no free slot can run, and since when there are any; see ``Prefetch``
-        self._unsuited: deque[Delivery] = deque()
-        self._unsuited_since = 0.0
-        self._unsuited_look_at = 0.0
-        self._later: deque[tuple[float, Delivery]] = deque()
+        self._waiting = SecondLooks()
         #: for tasks without a row, what a claim is for those with one: never the same twice
         self._tokens = itertools.count(-1, -1)
         self._bell = Bell()
@@ -142,9 +132,7 @@ class KombuConsumer:
         """Give back what nobody took, and close the connection."""
         link, self._link = self._link, None
         if link is not None:
-            link.requeue([*self._unsuited, *(delivery for _, delivery in list(self._later))])
-            self._unsuited.clear()
-            self._later.clear()
+            link.requeue(self._waiting.take_all())
             link.stop(_FAREWELL)
 
     def tend(self, now: float, ahead: int) -> float:
@@ -155,22 +143,17 @@ class KombuConsumer:
             self._names = self._served()
             # Not before: a database that was away is asked again as soon as it is back.
             self._names_at = now + _LOOK_FOR_QUEUES
-        is_kept = self._prefetch.decide(now, ahead, self._unsuited_since if self._unsuited else None)
+        is_kept = self._prefetch.decide(now, ahead, self._waiting.unsuited_since)
         self._link.want(self._names, self._prefetch.count)
         if not is_kept:
             self._give_back_delivered()
         if now >= self._trim_at:
             self._trim_at = float("inf")
             give_back_memory()
-        times = [self._names_at, self._prefetch.due_at, self._trim_at]
-        if self._later:
-            if self._later[0][0] <= now:
-                self._bell.ring()
-            # Whether there is a slot to look for is not known here.
-            times.append(max(self._later[0][0], now + _LOOK_AGAIN))
-        if self._unsuited and not self._prefetch.is_resting:
-            times.append(self._unsuited_look_at)
-        return min(times)
+        if self._waiting.is_due(now):
+            self._bell.ring()
+        look_at = self._waiting.due_at(now, for_slots=not self._prefetch.is_resting)
+        return min(self._names_at, self._prefetch.due_at, self._trim_at, look_at)
 
     def _watch(self, now: float) -> None:
         """Begin anew with a connection whose thread hangs."""
@@ -188,8 +171,7 @@ class KombuConsumer:
             extra={"action": "broker_hangs"},
         )
         self._link.abandon()
-        self._unsuited.clear()
-        self._later.clear()
+        self._waiting = SecondLooks()
         self._link = self._new_link()
         self._link.start()
 
@@ -201,10 +183,7 @@ class KombuConsumer:
 
     def _give_back_delivered(self) -> None:
         assert self._link is not None
-        waiting = [*self._unsuited, *(delivery for _, delivery in list(self._later))]
-        self._link.requeue([*self._take_delivered(MOST), *waiting])
-        self._unsuited.clear()
-        self._later.clear()
+        self._link.requeue([*self._waiting.take_all(), *self._link.take(MOST)])
 
     # Past the I/O thread
 
@@ -225,7 +204,7 @@ class KombuConsumer:
                 return
             message = self._plain(taken[0])
             if message is None:
-                self._later.appendleft((0.0, taken[0]))
+                self._waiting.at_once(taken)
                 self._bell.ring()
             elif not lane.submit(message):
                 link.put_back(taken[0])
@@ -263,25 +242,23 @@ class KombuConsumer:
         if self._link is None:
             return []
         if names or wanted:
-            self._unsuited_look_at = time.monotonic() + _UNSUITED_LOOK
+            self._waiting.suits_some(time.monotonic())
         else:
-            self._later.extendleft((0.0, delivery) for delivery in reversed(self._unsuited))
-            self._unsuited.clear()
+            self._waiting.suits()
             self._prefetch.suits()
         deliveries = self._take_delivered(limit, with_news=not self._is_left_to_slots())
         try:
             return self._read(self._link, deliveries, names, wanted)
         except Exception:
             # The database failed: nothing was answered, and nothing is lost.
-            self._later.extendleft((0.0, delivery) for delivery in reversed(deliveries))
+            self._waiting.at_once(deliveries)
             raise
 
-    def _take_delivered(self, limit: int, *, with_news: bool = True) -> list[Delivery]:
+    def _take_delivered(self, limit: int, *, with_news: bool) -> list[Delivery]:
         assert self._link is not None
         taken: list[Delivery] = []
         now = time.monotonic()
-        while self._later and len(taken) < limit and self._later[0][0] <= now:
-            delivery = self._later.popleft()[1]
+        while len(taken) < limit and (delivery := self._waiting.take_due(now)) is not None:
             if self._link.can_answer(delivery):
                 taken.append(delivery)
         return taken + self._link.take(limit - len(taken)) if with_news else taken
@@ -316,7 +293,12 @@ class KombuConsumer:
         link.ack(verdicts.done)
         link.requeue(verdicts.requeued)
         link.reject([delivery for delivery, _ in verdicts.refused])
-        self._keep(verdicts.waiting, is_limited=wanted or bool(names))
+        now = time.monotonic()
+        if names or wanted:
+            # What is missing is a free slot of their kind, not a free row.
+            self._waiting.when_suited(verdicts.waiting, now)
+        else:
+            self._waiting.when_unlocked(verdicts.waiting, now)
         return [*messages, *(self._message(one) for one in verdicts.unrecorded)]
 
     def _judge(self, delivery: Delivery, call: Call, verdicts: _Verdicts, *, is_suited: bool) -> None:
@@ -351,16 +333,6 @@ class KombuConsumer:
             and self._rows.acks_late(call)
             and not self._options.topology.is_broadcast(delivery.queue_name)
         )
-
-    def _keep(self, deliveries: Sequence[Delivery], *, is_limited: bool) -> None:
-        """For another look. ``is_limited``: what is missing is a free slot of their kind, not a free row."""
-        now = time.monotonic()
-        if is_limited:
-            if not self._unsuited:
-                self._unsuited_since = now
-            self._unsuited.extend(deliveries)
-        else:
-            self._later.extend((now + _LOCKED, delivery) for delivery in deliveries)
 
     def _claim(self, names: Collection[str], wanted: bool, verdicts: _Verdicts) -> list[Message]:
         references = verdicts.references
@@ -469,12 +441,9 @@ class KombuConsumer:
         """Whether deliveries wait."""
         if self._link is None:
             return False
-        now = time.monotonic()
-        return (
-            (bool(self._link.deliveries) and not self._is_left_to_slots())
-            or bool(self._later and self._later[0][0] <= now)
-            or bool(self._unsuited and self._unsuited_look_at <= now)
-        )
+        if self._link.deliveries and not self._is_left_to_slots():
+            return True
+        return self._waiting.has_news(time.monotonic())
 
     def drain_hints(self) -> bool:
         """Quieten the bell."""
@@ -508,7 +477,7 @@ class KombuConsumer:
 
     def is_drained(self) -> bool:
         """Whether the broker answers, and has nothing for us; what it cannot count is taken for nothing."""
-        if self._link is None or not self._link.is_connected or self.has_news() or self._later or self._unsuited:
+        if self._link is None or not self._link.is_connected or self.has_news() or self._waiting:
             return False
         names = [name for name in self._names if not self._options.topology.is_broadcast(name)]
         found = ask(self._options, names)

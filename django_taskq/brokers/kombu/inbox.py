@@ -18,7 +18,7 @@ TURN = 1.0
 _LATE, _LIVELY = 0.02, 1.0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Delivery:
     """A message as it came, and under which ``epoch`` and ``tag`` it can be answered.
 

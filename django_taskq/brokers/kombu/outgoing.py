@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from ...core.record import record
 from ...core.wire import Wire
 
 #: the name of the thread that may tell what became of a message
 POSTER = "taskq-poster"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Outgoing:
     """A message, and the queue it is for.
 

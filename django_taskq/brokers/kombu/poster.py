@@ -1,9 +1,9 @@
 """Publishing without waiting for the broker's word, where something else tells: a reply, or a row in the outbox.
 
-The thread that posts writes to the connection itself, when it stands, little is under way and nobody else is writing: a reply is on its way
-some 20 µs later, instead of after another thread has woken up. The confirms are read along with those of the next
-message, or some milliseconds later by a thread of the poster's, which also publishes anew what was under way on a
-connection that has ended.
+The thread that posts writes to the connection itself, when it stands, little is under way and nobody else is writing:
+a reply is on its way some 20 µs later, instead of after another thread has woken up. The confirms are read along with
+those of the next message, or some milliseconds later by a thread of the poster's, which also publishes anew what was
+under way on a connection that has ended.
 """
 
 from __future__ import annotations
@@ -46,9 +46,14 @@ class _Batch:
         self.sender: Sender | None = None
         self.posted_at = time.monotonic()
 
-    @property
-    def is_settled(self) -> bool:
-        return all(letter.result is not None for letter in self.letters)
+    def is_taken(self) -> bool | None:
+        """Whether the broker has all of it; None: not yet known."""
+        is_taken = True
+        for letter in self.letters:
+            if letter.result is None:
+                return None
+            is_taken = is_taken and letter.result
+        return is_taken
 
 
 class Poster:
@@ -76,12 +81,14 @@ class Poster:
             is_first = self._thread is None
             if is_first:
                 self._thread = threading.Thread(target=self._run, name=POSTER, daemon=True)
+            settled = self._settled(is_poster=False)
         if is_first:
             assert self._thread is not None
             self._thread.start()
         if batch.sender is None or self._is_resting:
             self._wake.set()
-        self._finish(is_poster=False)
+        for each in settled:
+            _tell(each)
 
     def flush(self) -> None:
         """Settle what is under way, now; waits for the broker's word on it."""
@@ -170,15 +177,21 @@ class Poster:
         Bad news are the poster's own thread's: who posts may be in the middle of a transaction, and what is
         written because of them must not be rolled back with it.
         """
-        settled = []
         with self._lock:
-            while self._batches and self._batches[0].is_settled:
-                if not (is_poster or all(letter.result for letter in self._batches[0].letters)):
-                    self._wake.set()
-                    break
-                settled.append(self._batches.popleft())
+            settled = self._settled(is_poster=is_poster)
         for batch in settled:
             _tell(batch)
+
+    def _settled(self, *, is_poster: bool) -> list[_Batch]:
+        """Take out what is settled. Holds the lock."""
+        settled: list[_Batch] = []
+        batches = self._batches
+        while batches and (is_taken := batches[0].is_taken()) is not None:
+            if not (is_poster or is_taken):
+                self._wake.set()
+                break
+            settled.append(batches.popleft())
+        return settled
 
 
 def _tell(batch: _Batch) -> None:

@@ -74,13 +74,18 @@ _MAX_PUBLISHERS = 64
 
 
 class _Ticket:
-    """What one thread waits for. ``letters``: what of it is in the next round."""
+    """What one thread waits for. ``letters``: what of it is in the next round. ``wake``: what it waits on, if it does."""
 
     __slots__ = ("is_done", "letters", "wake")
+
+    wake: threading.Lock
 
     def __init__(self, letters: list[Letter]) -> None:
         self.letters = letters
         self.is_done = False
+
+    def wait_on(self) -> None:
+        """It is going to wait."""
         self.wake = threading.Lock()
         self.wake.acquire()  # whoever settles it or hands over the lead releases it, once
 
@@ -347,6 +352,7 @@ class Publisher:
             if self._leading_thread == threading.get_ident():
                 # A signal's handler publishes, in the middle of a round of the thread that it interrupts.
                 return False
+            ticket.wait_on()
             self._waiting.append(ticket)
         ticket.wake.acquire(timeout=_PICKUP)
         with self._mutex:
