@@ -49,9 +49,11 @@ well: an enqueue is over when its reference is published, confirmed by RabbitMQ,
 ``rpc-round-trip``, ``rpc-in-flight``, ``rpc-threads``, ``rpc-recorded``
     With a message broker only, and the results ``rpc://``: ``enqueue().get()`` of a task that does nothing, without a row
     but for the last. In one thread as ``round-trip``; then with 32 calls under way all the time, again in one thread,
-    which waits for the oldest and enqueues the next; then in 16 threads, one call after the other in each. Beside other
-    programs these say little: threads that wait for each other wait for the machine, too. What holds there is what a call
-    costs, by ``perf stat -e instructions:u -p PID`` of the caller and of the worker's processes.
+    which waits for the oldest and enqueues the next; then in 16 threads, one call after the other in each, where the rate
+    is that through the time of the thread that took longest. Beside other programs these say little: threads that wait
+    for each other wait for the machine, too. What holds there is what a call costs, by ``perf stat -e instructions:u -p
+    PID`` of the caller and of the worker's processes; or, on any machine, how they compare with a peer's in the same
+    minutes.
 ``rpc-drain``
     N tasks without rows are enqueued, then a worker is started, and the client waits for one after the other. The rate is
     N through the time from the first note of a task to the last reply in the client's hands.
@@ -59,4 +61,20 @@ well: an enqueue is over when its reference is published, confirmed by RabbitMQ,
 What is measured is a copy of this tree's package, made at the start, or with ``--commit`` that of a commit. ``--compare
 COMMIT`` runs the package of another commit in alternation with it, with this tree's benchmarks and settings, each on a
 database and in a virtual host of its own, and prints the ratios of the runs that followed each other.
+
+``--peer celery`` runs another program in alternation, in the same way, where it can do the same: ``rpc-round-trip``,
+``rpc-in-flight``, ``rpc-threads`` and ``rpc-drain`` over RabbitMQ. The table then has its median, the median of the ratios
+of the runs that followed each other, ours / the peer's, and the goal as such a ratio, where the goal was set beside the
+peer's figure, on the same machine.
+
+Celery is that of this environment, without Django, with its own defaults (JSON, a durable queue, persistent messages
+that it does not let RabbitMQ confirm, acks before the run) but for these: ``result_backend="rpc://"``, P processes in its
+pool, ``--without-gossip --without-mingle``, and no log line for a task that was received, so that its worker, too, writes
+one a task. Its client is a process of its own. It gets a quarter of ``--tasks`` and ``--in-flight-tasks``, since it takes
+so much longer for them. Of its drain there is no CPU of the worker: the start of Python is part of what its first process
+used, which reads the queue for the others.
+
+In threads Celery may lose replies. A call that is not there after 5 s, or fails in another way, is counted as lost; a
+thread that has lost three gives up. What was waited for lost ones is left out of the rate and of the percentiles, in
+Celery's favour. Elsewhere, and with ours, a call that is lost ends the run.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import shlex
 import signal
@@ -20,7 +21,16 @@ from tests.benchmarks import machine
 from tests.benchmarks.catalogue import FIGURES
 from tests.benchmarks.figures import Spread, median, ratios
 from tests.benchmarks.plan import Plan
-from tests.benchmarks.scope import BROKER_NAMES, NAMES, BrokerName, fitting, place_of
+from tests.benchmarks.scope import (
+    BROKER_NAMES,
+    NAMES,
+    PEER_MEASURES,
+    PEER_NAMES,
+    BrokerName,
+    fitting,
+    has_peers,
+    place_of,
+)
 from tests.benchmarks.session import Outcome, RunFailed, Session
 from tests.benchmarks.table import comparison_table, figures_table, show
 from tests.benchmarks.variant import Variant
@@ -65,6 +75,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add("--idle-seconds", type=_positive, default=30, metavar="S", help="default: %(default)s")
     add("--commit", metavar="COMMIT", help="measure the package of this commit instead of the tree as it is")
     add("--compare", metavar="COMMIT", help="run the package of this one in alternation")
+    add("--peer", choices=PEER_NAMES, help="run this program in alternation, where it can do the same")
     add("--json", type=Path, metavar="FILE", help="write everything there, too")
     options = parser.parse_args(arguments)
     options.database = list(dict.fromkeys(options.database or ["sqlite"]))
@@ -72,6 +83,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     options.only = [name for name in NAMES if name in (options.only or NAMES)]
     if options.history and "drain" not in options.only:
         parser.error("--history is about drain: leave --only out, or add --only drain.")
+    if options.peer:
+        if not any(has_peers(options.only, broker) for broker in options.broker):
+            parser.error(f"--peer is about {', '.join(PEER_MEASURES)}, with --broker amqp.")
+        if importlib.util.find_spec("celery") is None:
+            parser.error("--peer celery needs Celery: pip install celery.")
     for broker in options.broker:
         if not fitting(options.only, broker, options.results):
             parser.error(f"Nothing is left to measure with --broker {broker} and --results {options.results}.")
@@ -88,6 +104,8 @@ def measure(
 ) -> dict[str, Any]:
     """Measure in one place, print the tables, return what goes into the file."""
     place = place_of(vendor, broker)
+    if not has_peers(options.only, broker):
+        variants = [variant for variant in variants if not variant.is_peer]
     make_plan = partial(
         Plan,
         confirm=True,
@@ -106,12 +124,16 @@ def measure(
         session.repeat(fitting(options.only, broker, options.results), options.repeat)
         if options.history:
             session.repeat_with_history(options.repeat)
-        outcomes = [candidate.outcome for candidate in session.candidates]
-    ours, *others = outcomes
+    ours, *others = [candidate.outcome for candidate in session.candidates]
+    peer = others[-1] if variants[-1].is_peer else None
     print()
-    show(f"{place}: {options.tasks:,} tasks, {options.processes} processes, {ours.variant}", figures_table(place, ours))
+    show(
+        f"{place}: {options.tasks:,} tasks, {options.processes} processes, {ours.variant}",
+        figures_table(place, ours, peer),
+    )
     for theirs in others:
-        show(f"{place}: {ours.variant} against {theirs.variant}", comparison_table(ours, theirs))
+        if theirs is not peer:
+            show(f"{place}: {ours.variant} against {theirs.variant}", comparison_table(ours, theirs))
     print("; ".join(f"{name} {value}" for name, value in ours.facts.items()))
     noise = median(session.others)
     print(
@@ -119,7 +141,7 @@ def measure(
         f"{': the figures are noisy.' if noise > _NOISE else '.'}"
     )
     return {
-        "variants": [described(outcome) for outcome in outcomes],
+        "variants": [described(outcome) for outcome in (ours, *others)],
         "ratios": {theirs.variant: compared(ours, theirs) for theirs in others},
         "cpu_share_of_others": session.others,
     }
@@ -154,6 +176,8 @@ def run(options: argparse.Namespace) -> None:
         variants = [Variant.of(options.commit, directory) if options.commit else Variant.here(directory)]
         if options.compare:
             variants.append(Variant.of(options.compare, directory))
+        if options.peer:
+            variants.append(Variant.celery(directory))
         facts = machine.facts(directory)
         print("; ".join(f"{name} {value}" for name, value in facts.items()))
         if machine.is_volatile(directory):

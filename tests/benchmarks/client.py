@@ -1,11 +1,13 @@
 """``python -m tests.benchmarks.client NAME``: one measurement in a process of its own; prints its figures as JSON.
 
-Besides the measurements: ``migrate``, ``fill`` (the history) and ``facts`` (of the package, Django and the database).
+Besides the measurements: ``prepare`` (the tables), ``fill`` (the history) and ``facts`` (of the package, Django and the
+database).
 """
 
 from __future__ import annotations
 
 import json
+import os
 import platform
 import sys
 from collections.abc import Callable
@@ -19,7 +21,7 @@ from django.core.management import call_command
 from tests.benchmarks.plan import Plan
 
 
-def migrate(plan: Plan) -> dict[str, str]:
+def prepare(plan: Plan) -> dict[str, str]:
     """Make the tables."""
     call_command("migrate", verbosity=0)
     return {}
@@ -72,6 +74,8 @@ def _driver(vendor: str) -> str:
 def main() -> None:
     """Do what is asked for and print the answer as the last line."""
     plan = Plan.load()
+    # Also for the workers that are started from here.
+    os.environ["DJANGO_SETTINGS_MODULE"] = "tests.benchmarks.settings"
     django.setup()
     import django_taskq
     from tests.benchmarks.measures import MEASURES
@@ -80,7 +84,7 @@ def main() -> None:
     if found != Path(plan.package):
         raise RuntimeError(f"django_taskq comes from {found}, not from {plan.package}: other code would be measured.")
     actions: dict[str, Callable[[Plan], dict[str, Any]]] = {
-        "migrate": migrate,
+        "prepare": prepare,
         "fill": fill,
         "facts": facts,
         **MEASURES,

@@ -18,9 +18,9 @@ from django_taskq.models import TaskRecord
 from tests.benchmarks import messages, rows, rpc, unrecorded
 from tests.benchmarks.counters import Counter
 from tests.benchmarks.figures import percentile, rate
-from tests.benchmarks.plan import Plan
+from tests.benchmarks.plan import WARM_UP, Plan
 from tests.benchmarks.processes import cpu_seconds, memory, server_cpu_seconds
-from tests.benchmarks.tasks import WARM_UP, noop
+from tests.benchmarks.tasks import noop
 from tests.benchmarks.worker import Worker
 
 #: Seconds one round trip may take.

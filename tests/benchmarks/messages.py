@@ -11,7 +11,7 @@ from typing import Any
 from tests.benchmarks.plan import Plan
 
 #: The queue of tasks that name none.
-_QUEUE = "default"
+QUEUE = "default"
 #: Seconds a broker may be behind with what it was sent.
 _PATIENCE = 60.0
 
@@ -34,14 +34,14 @@ def clear(plan: Plan) -> None:
             connection.default_channel.client.flushdb()
         else:
             # The whole queue: what it has been through is not to tell on the next run.
-            connection.default_channel.queue_delete(_QUEUE)
+            connection.default_channel.queue_delete(QUEUE)
 
 
 def count(plan: Plan) -> int:
     """Return how many messages wait."""
     with _connected(plan) as connection:
         try:
-            return int(connection.default_channel.queue_declare(_QUEUE, passive=True).message_count)
+            return int(connection.default_channel.queue_declare(QUEUE, passive=True).message_count)
         except connection.channel_errors:
             # On Redis an empty queue is no queue.
             return 0

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
 #: Names the file.
 VARIABLE = "TASKQ_BENCHMARK"
+#: Tasks before a measurement, for what happens once: connections, plans, imports.
+WARM_UP = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +45,14 @@ class Plan:
     def has_messages(self) -> bool:
         """Whether there is a message broker."""
         return not self.broker.startswith("database:")
+
+    def divided(self, divisor: int) -> Self:
+        """Return the same with so many times fewer tasks where many are under way, and at least one for each."""
+        return replace(
+            self,
+            tasks=max(self.tasks // divisor, 1),
+            in_flight_tasks=max(self.in_flight_tasks // divisor, self.in_flight),
+        )
 
     def save(self, file: Path) -> None:
         """Write the plan where `load` finds it, given the file's name in the environment."""

@@ -42,6 +42,18 @@ _LEFT_OUT: Mapping[str, frozenset[str]] = {
     "redis": frozenset({"unrecorded-unconfirmed"}),
 }
 
+#: Other programs that can be measured beside ours.
+PeerName = Literal["celery"]
+PEER_NAMES: Final[tuple[PeerName, ...]] = get_args(PeerName)
+#: What they are measured at, and over which broker.
+PEER_MEASURES: Final = ("rpc-round-trip", "rpc-in-flight", "rpc-threads", "rpc-drain")
+_PEER_BROKER: Final = "amqp"
+
+
+def has_peers(names: Collection[str], broker: BrokerName) -> bool:
+    """Tell whether another program can be measured beside ours at any of these."""
+    return broker == _PEER_BROKER and not set(PEER_MEASURES).isdisjoint(names)
+
 
 def fitting(names: Collection[str], broker: BrokerName, results: str) -> list[str]:
     """Return those that can be measured with this broker and these results, in the order they are run."""

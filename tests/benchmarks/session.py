@@ -45,24 +45,23 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A variant with a database and a virtual host of its own, since two commits may differ in tables and queues."""
+    """A variant with a database and a virtual host of its own, since two of them may differ in tables and queues."""
 
     variant: Variant
     plan: Plan
     outcome: Outcome
 
     def run(self, name: str) -> dict[str, Any]:
-        """Run one action of ``client`` and return its answer."""
+        """Run one action of the variant's client and return its answer."""
         file = Path(self.plan.directory) / "plan.json"
         replace(self.plan, **SETTINGS.get(name, {})).save(file)
         environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "DJANGO_"))},
-            "DJANGO_SETTINGS_MODULE": "tests.benchmarks.settings",
             "PYTHONPATH": str(self.variant.root),
             VARIABLE: str(file),
         }
         client = subprocess.Popen(
-            [sys.executable, "-m", "tests.benchmarks.client", name],
+            [sys.executable, "-m", self.variant.client, name],
             cwd=self.plan.directory,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -157,9 +156,9 @@ class Session:
             broker_server=self._broker_server,
             package=str(variant.root),
             directory=str(directory),
-        )
+        ).divided(variant.divisor)
         candidate = Candidate(variant=variant, plan=plan, outcome=Outcome(variant=variant.name))
-        candidate.run("migrate")
+        candidate.run("prepare")
         return replace(candidate, outcome=Outcome(variant=variant.name, facts=candidate.run("facts")))
 
     def repeat(self, names: Sequence[str], times: int, *, prefix: str = "") -> None:
@@ -168,25 +167,29 @@ class Session:
         ``prefix``: the figures' keys begin with it instead of the measurement's name.
         """
         for turn in range(times):
-            order = self.candidates if turn % 2 == 0 else self.candidates[::-1]
             for name in names:
-                for candidate in order:
+                candidates = self._candidates_for(name)
+                for candidate in candidates if turn % 2 == 0 else candidates[::-1]:
                     self._say(f"{self._place}: {prefix or name}, run {turn + 1} of {times}, {candidate.variant.name}")
                     before = self._meter()
                     figures = candidate.run(name)
                     self.others.append(self._meter().others_since(before))
                     candidate.outcome.add(prefix or name, figures)
 
+    def _candidates_for(self, name: str) -> list[Candidate]:
+        return [candidate for candidate in self.candidates if candidate.variant.can(name)]
+
     def _meter(self) -> Meter:
         return Meter.read([pid for pid in (self._server, self._broker_server) if pid])
 
     def repeat_with_history(self, times: int) -> None:
         """Drain again beside the plan's history, and set each run against that without history."""
-        for candidate in self.candidates:
+        candidates = self._candidates_for("drain")
+        for candidate in candidates:
             self._say(f"{self._place}: {candidate.plan.history:,} finished rows, {candidate.variant.name}")
             candidate.run("fill")
         self.repeat(["drain"], times, prefix="history")
-        for candidate in self.candidates:
+        for candidate in candidates:
             samples = candidate.outcome.samples
             for without, beside in zip(samples["drain.rate"], samples["history.rate"], strict=True):
                 candidate.outcome.add("history", {"share": beside / without * 100})

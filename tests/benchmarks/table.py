@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from tests.benchmarks.catalogue import FIGURES
-from tests.benchmarks.figures import Spread, meets, ratios, shown, verdict
+from tests.benchmarks.figures import Better, Spread, median, meets, ratios, shown, verdict
 from tests.benchmarks.session import Outcome
 
 Row = tuple[str, ...]
@@ -15,20 +15,37 @@ Row = tuple[str, ...]
 _LEFT = 2
 
 
-def figures_table(place: str, outcome: Outcome) -> list[Row]:
-    """Return the headings and a row per figure; ``place``: see ``scope.place_of``."""
-    table: list[Row] = [("figure", "unit", "min", "median", "max", "goal", "")]
+def figures_table(place: str, outcome: Outcome, peer: Outcome | None = None) -> list[Row]:
+    """Return the headings and a row per figure; ``place``: see ``scope.place_of``.
+
+    With a peer also its median, the median of the ratios of ours to it, run by run, and what that is to be.
+    """
+    beside = () if peer is None else (peer.variant, "ratio", "goal", "")
+    table: list[Row] = [("figure", "unit", "min", "median", "max", "goal", "", *beside)]
     for key, samples in outcome.ordered().items():
         figure, spread = FIGURES[key], Spread.of(samples)
-        goal = figure.goals.get(place)
         table.append(
             (
                 *(figure.title, figure.unit, shown(spread.minimum), shown(spread.median), shown(spread.maximum)),
-                "" if goal is None else f"{'≥' if figure.better == 'more' else '≤'} {shown(goal)}",
-                "" if goal is None else "met" if meets(spread.median, goal, figure.better) else "missed",
+                *_judged(spread.median, figure.goals.get(place), figure.better),
+                *(() if peer is None else _beside(place, key, samples, peer)),
             )
         )
     return table
+
+
+def _judged(value: float, goal: float | None, better: Better) -> Row:
+    if goal is None:
+        return ("", "")
+    return (f"{'≥' if better == 'more' else '≤'} {shown(goal)}", "met" if meets(value, goal, better) else "missed")
+
+
+def _beside(place: str, key: str, samples: Sequence[float], peer: Outcome) -> Row:
+    if key not in peer.samples:
+        return ("", "", "", "")
+    figure, theirs = FIGURES[key], peer.samples[key]
+    ratio = median(ratios(samples, theirs))
+    return (shown(median(theirs)), shown(ratio), *_judged(ratio, figure.ratio_goal(place), figure.better))
 
 
 def comparison_table(ours: Outcome, theirs: Outcome) -> list[Row]:

@@ -5,9 +5,6 @@ from __future__ import annotations
 from django_taskq import task
 from tests.benchmarks.tally import note
 
-#: Tasks before a measurement, for what happens once: connections, plans, imports.
-WARM_UP = 100
-
 
 @task
 def noop() -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from tests.benchmarks import messages, rows, tally
 from tests.benchmarks.figures import rate
-from tests.benchmarks.plan import Plan
+from tests.benchmarks.plan import WARM_UP, Plan
 from tests.benchmarks.processes import cpu_seconds, server_cpu_seconds
-from tests.benchmarks.tasks import WARM_UP, tick
+from tests.benchmarks.tasks import tick
 from tests.benchmarks.worker import Worker
 
 

@@ -1,4 +1,4 @@
-"""The code under measurement: this tree's package, or that of another commit."""
+"""The code under measurement: this tree's package, that of another commit, or another program."""
 
 from __future__ import annotations
 
@@ -7,18 +7,32 @@ import shutil
 import subprocess
 import tarfile
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Self
+
+from tests.benchmarks.scope import PEER_MEASURES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """``name``: for people. ``root``: where ``django_taskq`` and ``tests`` are imported from."""
+    """``name``: for people. ``root``: where ``django_taskq`` and ``tests`` are imported from.
+
+    ``client``: the module that measures it. ``is_peer``: whether it is another program. ``divisor``: one in so many of
+    the plan's tasks is enough for it.
+    """
 
     name: str
     root: Path
+    client: str = "tests.benchmarks.client"
+    is_peer: bool = False
+    divisor: int = 1
+
+    def can(self, name: str) -> bool:
+        """Tell whether there is such a measurement of it."""
+        return not self.is_peer or name in PEER_MEASURES
 
     @classmethod
     def here(cls, directory: Path) -> Self:
@@ -42,6 +56,18 @@ class Variant:
         with tarfile.open(fileobj=io.BytesIO(git("archive", "--format=tar", name, "django_taskq"))) as archive:
             archive.extractall(root, filter="data")
         return cls(name=name, root=root)
+
+    @classmethod
+    def celery(cls, directory: Path) -> Self:
+        """Return the Celery of this environment."""
+        return cls(
+            name=f"Celery {version('celery')}",
+            root=_beside_tests(directory / "celery"),
+            client="tests.benchmarks.celery_client",
+            is_peer=True,
+            # It takes four times as long for a task, or more.
+            divisor=4,
+        )
 
 
 def _beside_tests(root: Path) -> Path:
