@@ -43,3 +43,9 @@ def wait_until(condition: Callable[[], T | None], deadline: float = 30.0, *, wha
         if time.monotonic() > end:
             raise TimeoutError(f"Waited {deadline} s for {what}; at last it was {value!r}")
         time.sleep(_INTERVAL)
+
+
+def let_pass(seconds: float) -> None:
+    """Let something last, or give what should not happen the time to."""
+    end = time.monotonic() + seconds
+    wait_until(lambda: time.monotonic() >= end, seconds + 1)

@@ -17,7 +17,7 @@ from tests.acceptance.project import Project
 from tests.acceptance.workers import Gate, ended, lines, start_worker, states, wait_until_done
 from tests.servers import PostgresServer, RabbitMQServer, TCPProxy
 from tests.taskapp import tasks
-from tests.waiting import wait_until
+from tests.waiting import let_pass, wait_until
 
 pytestmark = [pytest.mark.once, pytest.mark.databases("postgres")]
 
@@ -49,12 +49,6 @@ def purge_queue(server: RabbitMQServer, name: str = QUEUE) -> None:
 
 def _found(name: str) -> str:
     return f'{{ok, Queue}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"{name}">>))'
-
-
-def until(seconds: float) -> None:
-    """Let the fault last."""
-    end = time.monotonic() + seconds
-    wait_until(lambda: time.monotonic() >= end, seconds + 1)
 
 
 def test_broker_stopped_and_killed(load: Load, private_rabbitmq: RabbitMQServer) -> None:
@@ -106,14 +100,14 @@ def test_connections_closed_again_and_again(load: Load, private_rabbitmq: Rabbit
         end = time.monotonic() + LONG
         while time.monotonic() < end:
             private_rabbitmq.close_all_connections()
-            until(2.0)
+            let_pass(2.0)
     load.finish()
 
 
 def test_broker_frozen(load: Load, private_rabbitmq: RabbitMQServer) -> None:
     with load.fault("frozen"):
         private_rabbitmq.freeze()
-        until(LONG)
+        let_pass(LONG)
         private_rabbitmq.thaw()
     load.finish()
 
@@ -125,7 +119,7 @@ def test_network_half_open(
     with load.fault("half-open"):
         proxy.swallow()
         load.worker.wait_for("The broker failed")
-        until(LONG - 6.0)
+        let_pass(LONG - 6.0)
         proxy.cut()
         proxy.resume()
     load.finish()
@@ -134,7 +128,7 @@ def test_network_half_open(
 def test_memory_alarm(load: Load, private_rabbitmq: RabbitMQServer) -> None:
     with load.fault("memory alarm"):
         private_rabbitmq.set_memory_alarm(True)
-        until(LONG / 2)
+        let_pass(LONG / 2)
         private_rabbitmq.set_memory_alarm(False)
     load.finish()
 

@@ -148,6 +148,8 @@ def test_a_schedule_is_edited_with_its_next_runs_in_view_and_run(visitor: Visito
     with page.context.expect_page() as opened:
         page.get_by_role("button", name="Show next runs").click()
     preview = opened.value
+    # It is open as soon as it is empty.
+    preview.locator(".taskq-next-runs li").nth(4).wait_for()
     assert preview.locator(".taskq-next-runs li").count() == 5
     assert "04:30:00" in preview.locator(".taskq-next-runs").inner_text()
     preview.close()

@@ -19,7 +19,7 @@ from tests.acceptance.process import Process
 from tests.acceptance.project import Project
 from tests.acceptance.workers import Gate, start_worker
 from tests.servers import RabbitMQServer, TCPProxy
-from tests.waiting import LATE, allowed, wait_until
+from tests.waiting import LATE, allowed, let_pass, wait_until
 
 logger = logging.getLogger(__name__)
 
@@ -54,12 +54,6 @@ def far_project(private_rabbitmq: RabbitMQServer, proxy: TCPProxy, make_project:
     return make_project(tasks=broker(private_rabbitmq.url(port=proxy.port), results="rpc://", lease=3.0))
 
 
-def until(seconds: float) -> None:
-    """Let the fault last."""
-    end = time.monotonic() + seconds
-    wait_until(lambda: time.monotonic() >= end, seconds + 1)
-
-
 def near_worker(project: Project, url: str) -> Process:
     """Start a worker of the project whose own way to the broker nobody breaks."""
     file = project.directory / "near.json"
@@ -86,7 +80,7 @@ def test_connections_that_end_again_and_again(
     wait_until(lambda: reply_queues(private_rabbitmq, "/"), what="the first calls")
     end = time.monotonic() + LONG
     while time.monotonic() < end:
-        until(BETWEEN)
+        let_pass(BETWEEN)
         if how == "cut":
             proxy.cut()
         else:
@@ -160,7 +154,7 @@ def test_a_broker_that_goes_between_the_call_and_the_reply(
         getattr(proxy, fault)()
         if fault == "refuse":
             proxy.cut()
-    until(9.0)
+    let_pass(9.0)
     if fault == "frozen":
         private_rabbitmq.thaw()
     else:
@@ -204,13 +198,13 @@ def test_calls_go_on_after_a_restart_and_a_wiped_broker(project: Project, privat
     """The queue of replies is gone with the rest, and is made anew."""
     start_worker(project, processes=2)
     caller = Caller(project, "load", threads=4, timeout=TIMEOUT, pause=0.005)
-    until(1.0)
+    let_pass(1.0)
     private_rabbitmq.reset()
-    until(3.0)
+    let_pass(3.0)
     private_rabbitmq.stop()
-    until(2.0)
+    let_pass(2.0)
     private_rabbitmq.start()
-    until(6.0)
+    let_pass(6.0)
     caller.tell("stop")
     found = caller.report()
     logger.info("Wiped and restarted: %s", found)
@@ -225,7 +219,7 @@ def test_calls_go_on_after_a_restart_and_a_wiped_broker(project: Project, privat
 def test_a_caller_that_is_killed_takes_nobody_along(project: Project, private_rabbitmq: RabbitMQServer) -> None:
     worker = start_worker(project)
     caller = Caller(project, "load", threads=8, timeout=TIMEOUT)
-    until(1.0)
+    let_pass(1.0)
     caller.process.send(signal.SIGKILL)
     caller.process.wait()
     again = Caller(project, "threads", threads=4, calls=25).run()

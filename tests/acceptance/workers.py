@@ -81,11 +81,15 @@ class Gate:
 
 
 def lines(path: Path | str) -> list[str]:
-    """Return the lines that tasks have left in a file; none when there is no file yet."""
+    """Return the lines that tasks have left in a file; none when there is no file yet.
+
+    Whole ones only: where a line goes over the end of a page of the file, a reader may see the first half of it.
+    """
     try:
-        return Path(path).read_text().splitlines()
+        text = Path(path).read_text()
     except FileNotFoundError:
         return []
+    return text[: text.rfind("\n") + 1].splitlines()
 
 
 def states() -> dict[str, int]:

@@ -12,6 +12,7 @@ from signal import SIGKILL, SIGTERM, Signals
 from typing import ClassVar
 
 from tests.reaper import reaper
+from tests.servers.certificates import TLSServer
 from tests.servers.programs import find, rabbitmq_program, search_path
 from tests.servers.server import PATIENCE, Mode, Server, ServerFailed, accepts, free_port
 
@@ -223,18 +224,19 @@ class RabbitMQServer(Server, RabbitMQ):
     def _initialise(self) -> None:
         self._write(".erlang.cookie", self.password)
         self._write("plugins", "[].")
-        self._write(
-            "rabbitmq.conf",
+        self._write("rabbitmq.conf", self._configuration())
+        self._leave_plugins_out()
+
+    def _configuration(self) -> str:
+        return (
             f"default_user = {USER}\n"
             f"default_pass = {self.password}\n"
             "log.file = false\n"
             "log.console = true\n"
             "log.console.level = warning\n"
             # A full disk is not what the tests are about.
-            "disk_free_limit.absolute = 1MB\n",
+            "disk_free_limit.absolute = 1MB\n"
         )
-
-        self._leave_plugins_out()
 
     def _leave_plugins_out(self) -> None:
         """Make a home for RabbitMQ's scripts with links to all but its plugins, none of which we use.
@@ -308,6 +310,37 @@ class RabbitMQServer(Server, RabbitMQ):
                 self._epmd.wait()
                 reaper().release(self._epmd.pid)
                 self._epmd = None
+
+
+class TLSRabbitMQServer(TLSServer, RabbitMQServer):
+    """A private RabbitMQ that also listens with TLS, by a certificate for 127.0.0.1 from an authority of its own.
+
+    It listens on 127.0.0.2 as well, where the name in the certificate is another one's.
+    """
+
+    vendor = "amqp-tls"
+
+    def tls_url(self, *, host: str = "127.0.0.1", port: int | None = None) -> str:
+        """Return kombu's URL of the default virtual host; another `port` is that of a proxy before the node."""
+        return f"amqps://{USER}:{self.password}@{host}:{port or self.tls_port}//"
+
+    def _choose_ports(self) -> None:
+        super()._choose_ports()
+        # It has the number of the port in it.
+        self._write("rabbitmq.conf", self._configuration())
+
+    def _initialise(self) -> None:
+        super()._initialise()
+        self._certify()
+
+    def _configuration(self) -> str:
+        return (
+            super()._configuration() + f"listeners.ssl.1 = 127.0.0.1:{self.tls_port}\n"
+            f"listeners.ssl.2 = 127.0.0.2:{self.tls_port}\n"
+            f"ssl_options.cacertfile = {self.authority}\n"
+            f"ssl_options.certfile = {self._certificates.server}\n"
+            f"ssl_options.keyfile = {self._certificates.key}\n"
+        )
 
 
 def _binary(text: str) -> str:

@@ -2,79 +2,32 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 from signal import SIGKILL, SIGTERM, Signals
 from typing import ClassVar, Final
 
-from tests.servers.programs import find, redis_server
+from tests.servers.certificates import TLSServer
+from tests.servers.programs import redis_server
 from tests.servers.redis import Redis, RedisServer
-from tests.servers.server import Mode, Server, accepts, free_port
+from tests.servers.server import Mode, Server, accepts
 
 #: What the sentinel calls the Redis it watches.
 MASTER: Final = "mymaster"
 
-#: What Python 3.13 asks of certificates (VERIFY_X509_STRICT; RFC 5280, section 4.2.1).
-_CERTIFICATES: Final = """\
-[req]
-distinguished_name = name
-[name]
-[authority]
-basicConstraints = critical, CA:TRUE
-keyUsage = critical, keyCertSign
-subjectKeyIdentifier = hash
-[server]
-basicConstraints = critical, CA:FALSE
-keyUsage = critical, digitalSignature
-subjectKeyIdentifier = hash
-authorityKeyIdentifier = keyid
-subjectAltName = IP:127.0.0.1
-"""
 
-
-class TLSRedisServer(RedisServer):
+class TLSRedisServer(TLSServer, RedisServer):
     """A private Redis that also listens with TLS, by a certificate of an authority of its own for 127.0.0.1."""
 
     vendor = "redis-tls"
 
-    def __init__(self, *, durable: bool = True) -> None:
-        super().__init__(durable=durable)
-        self.tls_port = 0
-
-    @property
-    def authority(self) -> Path:
-        """The authority's certificate."""
-        return self.directory / "ca.pem"
-
-    def _choose_ports(self) -> None:
-        super()._choose_ports()
-        self.tls_port = free_port()
-
     def _initialise(self) -> None:
         super()._initialise()
-        (self.directory / "openssl.cnf").write_text(_CERTIFICATES)
-        authority = ("-CA", self.authority, "-CAkey", self.directory / "ca.key")
-        self._certify("authority", "-keyout", self.directory / "ca.key", "-out", self.authority)
-        self._certify(
-            *("server", "-keyout", self.directory / "server.key", "-out", self.directory / "server.pem", *authority)
-        )
-        self._own(self.directory / "server.key")
-
-    def _certify(self, extensions: str, *arguments: str | Path) -> None:
-        subprocess.run(
-            [
-                *(find("openssl", package="openssl"), "req", "-x509", "-newkey", "ec", "-days", "2", "-noenc"),
-                *("-pkeyopt", "ec_paramgen_curve:prime256v1", "-config", self.directory / "openssl.cnf"),
-                *("-extensions", extensions, "-subj", f"/CN={extensions}", *arguments),
-            ],
-            capture_output=True,
-            check=True,
-        )
+        self._certify()
 
     def _command(self) -> list[str | Path]:
         return [
             *(*super()._command(), "--tls-port", str(self.tls_port), "--tls-auth-clients", "no"),
-            *("--tls-cert-file", self.directory / "server.pem", "--tls-key-file", self.directory / "server.key"),
+            *("--tls-cert-file", self._certificates.server, "--tls-key-file", self._certificates.key),
             *("--tls-ca-cert-file", self.authority),
         ]
 
