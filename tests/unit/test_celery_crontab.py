@@ -10,6 +10,7 @@ from celery.schedules import crontab
 from cronsim import CronSim
 
 from django_taskq.core.celery_crontab import cron_line
+from django_taskq.schedules import cron as schedules
 
 EVERY = {"minute": "*", "hour": "*", "day_of_month": "*", "month_of_year": "*", "day_of_week": "*"}
 DAYS = [date(2026, 1, 1) + timedelta(days=days) for days in range(366)]
@@ -69,11 +70,16 @@ def test_any_crontab_that_celery_takes_means_the_same_as_its_line() -> None:
             "month_of_year": chance.choice(["*", _field(chance, 1, 12, ["jan", "jun", "dec"])]),
             "day_of_week": chance.choice(["*", _field(chance, 0, 6, ["mon", "sun", "fri"])]),
         }
-        theirs = crontab(**fields)
         try:
             line = cron_line(**fields)
         except ValueError as error:
             assert "both" in str(error), fields  # noqa: PT017  # nothing else is refused
+            continue
+        try:
+            theirs = crontab(**fields)
+        except ValueError as error:
+            assert "never occurs" in str(error), fields  # noqa: PT017  # such as 31 September
+            _assert_never_comes(line)
             continue
         ours = CronSim(line, datetime(2026, 1, 1, tzinfo=UTC))
         assert (ours.minutes, ours.hours, ours.months) == (theirs.minute, theirs.hour, theirs.month_of_year), fields
@@ -82,6 +88,19 @@ def test_any_crontab_that_celery_takes_means_the_same_as_its_line() -> None:
             assert ours.match_day(day) == is_theirs, (fields, line, day)
         compared += 1
     assert compared > 200
+
+
+@pytest.mark.parametrize(("day", "month"), [("31", "9"), ("30-31", "feb"), ("31", "4,6,sep,nov")])
+def test_a_date_that_never_occurs_is_no_schedule_of_either(day: str, month: str) -> None:
+    fields = EVERY | {"day_of_month": day, "month_of_year": month}
+    with pytest.raises(ValueError, match="never occurs"):
+        crontab(**fields)
+    _assert_never_comes(cron_line(**fields))
+
+
+def _assert_never_comes(line: str) -> None:
+    with pytest.raises(ValueError, match="day-of-month.* is not possible|never come"):
+        schedules.cron_line(line)
 
 
 def _field(chance: random.Random, low: int, high: int, names: list[str] | None = None) -> str:
