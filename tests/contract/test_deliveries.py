@@ -268,6 +268,25 @@ def test_what_is_given_back_is_run_by_another_and_seen_from_then_on(
     assert is_drained(bert)
 
 
+@only_amqp
+@pytest.mark.databases("postgres")
+def test_what_became_a_row_runs_once_also_where_another_has_it_just_then(make_worker: Callable[..., Worker]) -> None:
+    anne, bert = make_worker(), make_worker(worker_id="bert")
+    task_id = unrecorded()
+    (message,) = anne.receive()
+    anne.do(lambda consumer: consumer._rows.adopt(message.delivery.call, "default"))
+    anne.give_back(message)
+    anne.close()
+    with transaction.atomic():
+        claimed = TaskRecord.objects.select_for_update().get(pk=task_id)
+        assert bert.receive() == []
+        # It has run, and its row goes.
+        claimed.delete()
+    assert bert.receive() == []
+    assert is_drained(bert)
+    assert not TaskRecord.objects.exists()
+
+
 def test_what_is_given_back_with_acks_late_false_stays_without_a_row(make_worker: Callable[..., Worker]) -> None:
     anne, bert = make_worker(), make_worker(worker_id="bert")
     task_id = unrecorded(acks_late=False)

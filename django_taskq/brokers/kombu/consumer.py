@@ -62,8 +62,9 @@ class Unrecorded:
 class _Verdicts:
     """What becomes of deliveries."""
 
-    #: those to claim, by the ids of their rows, and those without rows to run
+    #: the rows to claim, by their ids, with the deliveries that wait for what becomes of that
     references: dict[str, list[Delivery]] = field(default_factory=dict)
+    #: those without rows to run
     unrecorded: list[Unrecorded] = field(default_factory=list)
     done: list[Delivery] = field(default_factory=list)
     refused: list[tuple[Delivery, str]] = field(default_factory=list)
@@ -320,8 +321,11 @@ class KombuConsumer:
             # Where somebody waits for what has expired, the slot says so, and does not run it.
             verdicts.unrecorded.append(Unrecorded(self, delivery, call, is_late=self._rows.acks_late(call)))
         else:
-            # Of what is paused, too: it waits as a row, and does not come here again before its time.
-            verdicts.references.setdefault(self._rows.adopt(call, delivery.queue_name), []).append(delivery)
+            # Of what is paused, too: it waits as a row, and does not come here again before its time. The row holds it
+            # from here on, also where it cannot be claimed: a delivery that is kept, to be looked at once more, would
+            # make another row when somebody has run this one, and it has gone.
+            verdicts.references.setdefault(self._rows.adopt(call, delivery.queue_name), [])
+            verdicts.done.append(delivery)
 
     def _needs_row(self, delivery: Delivery, call: Call) -> bool:
         """Whether a worker may have died of a task: as a row it is counted, leased and seen.
@@ -358,7 +362,7 @@ class KombuConsumer:
             elif state is State.READY and not has_expired:
                 # Locked at the moment, or one that another kind of slot is to run. It is waited for once; while it is,
                 # the keeper misses it at the broker, and publishes it again and again.
-                verdicts.waiting.append(deliveries[-1])
+                verdicts.waiting += deliveries[-1:]
                 verdicts.done += deliveries[:-1]
             else:
                 verdicts.done += deliveries
