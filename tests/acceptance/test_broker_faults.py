@@ -25,7 +25,7 @@ QUEUE = "default"
 #: Seconds that lasting faults last. Thirty and more show the same.
 LONG = float(os.environ.get("TASKQ_TEST_FAULT_SECONDS", "6"))
 #: RabbitMQ's `consumer_timeout` in seconds; its tasks take four times as long.
-TIMEOUT = int(os.environ.get("TASKQ_TEST_CONSUMER_TIMEOUT", "1"))
+TIMEOUT = int(os.environ.get("TASKQ_TEST_CONSUMER_TIMEOUT", "2"))
 
 
 @pytest.fixture
