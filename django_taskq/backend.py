@@ -111,6 +111,11 @@ class TaskqBackend(BaseTaskBackend):
             changes["keep_logs"] = False
         return replace(options, **changes) if changes else options
 
+    @cached_property
+    def task_options(self) -> TaskOptions:
+        """Those of tasks that say nothing."""
+        return self.settled(TaskOptions())
+
     def validate_task(self, task: UpstreamTask) -> None:
         """Raise ``InvalidTask`` for what this backend cannot run."""
         if task is self._validated:

@@ -114,7 +114,7 @@ class BackendOptions:
             _ = self.topology
         check_results("results", self.results, self.result_stores, self.broker)
 
-    @property
+    @cached_property
     def transport(self) -> str:
         """The broker's kind, whatever its URL's scheme is: ``amqp``, ``redis``, ``memory``, ``database`` and others."""
         return transport_of(self.broker).name
@@ -141,7 +141,7 @@ class BackendOptions:
         )
         return built
 
-    @property
+    @cached_property
     def stores_results(self) -> bool:
         """Whether return values are kept of tasks that do not say it themselves."""
         return self.store_result and scheme_of(self.results) != DISABLED

@@ -334,25 +334,31 @@ def end_by_reply(result: TaskResult, reply: Reply) -> None:
 
 
 def running_result(task: UpstreamTask, message: Message, args: list[Any], kwargs: dict[str, Any]) -> TaskResult:
-    """The picture of a task that a worker is about to run."""
-    errors = AttemptError.parse(message.errors)
-    return TaskResult(
-        task=task,
-        id=message.id,
-        status=TaskResultStatus.RUNNING,
-        state=State.RUNNING,
-        enqueued_at=as_project_time(message.enqueued_at),
-        started_at=as_project_time(message.started_at),
-        last_attempted_at=as_project_time(message.last_attempted_at),
-        finished_at=None,
-        args=args,
-        kwargs=kwargs,
-        backend=message.backend,
-        errors=_task_errors(errors),
-        worker_ids=_lines(message.worker_ids),
-        metadata=_metadata(message.metadata),
-        attempt_errors=errors,
-    )
+    """The picture of a task that a worker is about to run. Arguments: as JSON has them, and nobody else's."""
+    errors = AttemptError.parse(message.errors) if message.errors else []
+    started_at = as_project_time(message.started_at)
+    last = message.last_attempted_at
+    made: Any = _Unsealed.__new__(_Unsealed)
+    made.task = task
+    made.id = message.id
+    made.status = TaskResultStatus.RUNNING
+    made.state = State.RUNNING
+    made.enqueued_at = as_project_time(message.enqueued_at)
+    made.started_at = started_at
+    made.last_attempted_at = started_at if last is message.started_at else as_project_time(last)
+    made.finished_at = None
+    made.args = args
+    made.kwargs = kwargs
+    made.backend = message.backend
+    made.errors = _task_errors(errors)
+    made.worker_ids = _lines(message.worker_ids)
+    made.progress = None
+    made.metadata = _metadata(message.metadata)
+    made.attempt_errors = errors
+    made._return_value = None  # noqa: SLF001  # of this module's class
+    made._ticket = None  # noqa: SLF001  # as above
+    made.__class__ = TaskResult
+    return made  # type: ignore[no-any-return]  # what it has become
 
 
 def end_picture(

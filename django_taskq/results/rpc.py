@@ -194,7 +194,7 @@ class ReplyQueue:
     # The link's thread
 
     def _take(self) -> None:
-        if self._link.is_receiving(self.name):
+        if not self._ready.is_set() and self._link.is_receiving(self.name):
             self._ready.set()
         deliveries = self._link.take(_PREFETCH)
         for delivery in deliveries:

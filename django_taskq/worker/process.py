@@ -7,7 +7,6 @@ one statement is in flight, the next batch gathers.
 
 from __future__ import annotations
 
-import inspect
 import logging
 import os
 import select
@@ -195,6 +194,14 @@ class WorkerProcess:
         # The sheet is for rows. A task without one is held by its delivery, under an id that may be any text.
         if work.message.delivery is None:
             self._board.note(work.place, work.message.id)
+
+    def _reply(self, work: Work, outcome: Outcome) -> None:
+        if work.message.delivery is None:
+            return
+        if work.on_told is None:
+            self._replies.answer(work, outcome)
+        else:
+            self._lane.answer(work, outcome)
 
     def _on_end(self, work: Work, outcome: Outcome) -> None:
         if work.on_told is not None and self._lane.settle(work, outcome):
@@ -496,8 +503,7 @@ class WorkerProcess:
         return counts
 
     def _submit(self, message: Message, on_told: Callable[[Work], None] | None = None) -> None:
-        task = registry.lookup(message.name)
-        is_async = bool(self._settings.coroutines) and task is not None and inspect.iscoroutinefunction(task.func)
+        is_async = bool(self._settings.coroutines) and message.name in registry.coroutine_names()
         work = Work(message, self._attempt(message), self._places.pop(), is_async, on_told=on_told)
         self._held[message.id, message.claim] = work
         if is_async:
@@ -513,6 +519,7 @@ class WorkerProcess:
             report=lambda progress: self._report(message, progress),
             is_cancelled=lambda: self._reports.is_cancelled(message),
             admit=None if message.delivery is None else lambda: message.delivery.consumer.admit(message),
+            answer=self._reply,
             limits=(self._settings.soft_time_limit, self._settings.time_limit),
         )
 

@@ -51,8 +51,11 @@ class Replies:
         """Answer who waits for a task without a row, right from its slot: it saves the time of waking another thread.
 
         Never raises. ``work.is_answered`` says afterwards whether somebody waits, and ``work.is_told``, sooner or later,
-        that the broker has the answer, or does not take it.
+        that the broker has the answer, or does not take it. The first answer to a task is the only one.
         """
+        if work.is_answered is not None:
+            return
+        work.is_answered = False
         message = work.message
         call = message.delivery.call
         if not call.reply_to or not outcome.state.is_final:

@@ -7,7 +7,6 @@ here, ``SystemExit`` and ``KeyboardInterrupt`` included.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import random
 import sys
@@ -27,7 +26,7 @@ from ..compat import UpstreamTask, task_finished, task_started
 from ..context import TaskContext
 from ..core import codec
 from ..core.message import Message
-from ..core.options import TaskOptions, decode_overrides
+from ..core.options import decode_overrides
 from ..core.outcome import AttemptError, Outcome, fail, succeed
 from ..core.states import State
 from ..current import Running, begin
@@ -58,8 +57,9 @@ class Attempt:
     """A claimed task on its way through a slot.
 
     ``report``: takes progress as JSON text. ``is_cancelled``: whether somebody asked the task to stop.
-    ``admit``: asked right before the start, whether it may start at all. ``limits``: the soft and the hard one, in
-    seconds, of tasks that have none of their own.
+    ``admit``: asked right before the start, whether it may start at all. ``answer``: told of an end for good, with the
+    slot's work, before anybody else is who does not wait for it; must not raise. ``limits``: the soft and the hard one,
+    in seconds, of tasks that have none of their own.
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class Attempt:
         report: Callable[[str], None],
         is_cancelled: Callable[[], bool],
         admit: Callable[[], bool] | None = None,
+        answer: Callable[[Work, Outcome], None] | None = None,
         limits: tuple[float | None, float | None] = (None, None),
     ) -> None:
         self.backend = backend
@@ -78,9 +79,12 @@ class Attempt:
         self._report = report
         self._is_cancelled = is_cancelled
         self._admit = admit
+        # Not where the value has to be stored before.
+        self._answer = None if backend.result_store.keeps else answer
+        self._work: Work | None = None
         self._limits = limits
         self._task: UpstreamTask
-        self._options = backend.settled(TaskOptions())
+        self._options = backend.task_options
         self._result: TaskResult
         self._context: TaskContext | None = None
         self._args: list[Any]
@@ -98,15 +102,20 @@ class Attempt:
     def run(self, guard: Guard | None = None, work: Work | None = None) -> Outcome:
         """Run it in this thread. Never raises. ``guard``: the slot's, which is open while the task's own code runs."""
         guard = guard or Guard()
+        self._work = work
         try:
             with attempting(begin(self._running)):
                 return self._running.ended(self._kept(self._run(guard, work)))
         except BaseException as error:  # noqa: BLE001  # see _broken
             shut(guard)
             return self._broken(error)
+        finally:
+            # It holds this attempt: a cycle for each task is garbage for the collector.
+            self._work = None
 
     async def arun(self, guard: CoroutineGuard, work: Work | None = None) -> Outcome:
         """Run an ``async def`` task on this event loop. Never raises."""
+        self._work = work
         try:
             with attempting(begin(self._running)):
                 outcome = await self._arun(guard, work)
@@ -116,6 +125,8 @@ class Attempt:
         except BaseException as error:  # noqa: BLE001  # see _broken
             shut(guard)
             return self._broken(error)
+        finally:
+            self._work = None
 
     def overdue(self, cause: Cause, ident: int | None = None) -> Outcome:
         """How a task ends that does not end by itself, or was killed for it. Never raises.
@@ -144,7 +155,7 @@ class Attempt:
             # ``call`` of an ``async def`` task would add frames; there is none here unless coroutine slots are off.
             value = (
                 self._task.call(*self._args, **self._kwargs)
-                if inspect.iscoroutinefunction(self._task.func)
+                if self.message.name in registry.coroutine_names()
                 else self._task.func(*self._args, **self._kwargs)
             )
             shut(guard)
@@ -321,6 +332,9 @@ class Attempt:
                 self._send(task_cancelled)
         else:
             self._send(task_retrying, exception=exception, delay=outcome.delay)
+        if outcome.state.is_final and self._answer is not None and self._work is not None:
+            # Before the log is written: that takes as long as the rest of a small task, and longer after some idling.
+            self._answer(self._work, outcome)
         # A handler that raises must not take the outcome along, and leaves no way to tell of it.
         with suppress(Exception):
             self._log(outcome, exception)

@@ -43,7 +43,7 @@ class Work:
     place: int
     is_async: bool
     started: float = 0.0
-    is_answered: bool = False
+    is_answered: bool | None = None
     is_told: bool = False
     on_told: Callable[[Work], None] | None = None
     guard: Guard | None = None

@@ -435,6 +435,32 @@ def test_a_task_that_no_worker_knows_fails_soon(project: Project, amqp_vhost: st
     assert worker.text().count(" cannot run: ") == 2
 
 
+@without_rows
+def test_calls_that_a_task_rejects_are_answered_and_set_aside(
+    amqp_url: str, amqp_vhost: str, make_project: Callable[..., Project], tmp_path: Path
+) -> None:
+    """Also while answers, and acks, of others are on their way; and none of it holds up the worker's stop."""
+    topology = {
+        "exchanges": {"shop.dead": {"type": "fanout"}},
+        "queues": {
+            "default": {"arguments": {"x-dead-letter-exchange": "shop.dead"}},
+            "dead": {"exchange": "shop.dead"},
+        },
+    }
+    project = make_project(tasks=broker(amqp_url, results="rpc://", **topology))
+    worker = start_worker(project, "--queues=default")
+    reject = tasks.reject.using(record=False)
+    results = [(reject.enqueue(str(tmp_path / "trace")), add.enqueue(number, 1)) for number in range(50)]
+    for number, (rejected, done) in enumerate(results):
+        with pytest.raises(TaskFailed, match="no use"):
+            rejected.get(20)
+        assert done.get(20) == number + 1
+    worker.send(signal.SIGTERM)
+    assert worker.wait(15) == 0
+    waiting = {name: info.messages for name, info in shared_broker("amqp").queue_info(amqp_vhost).items()}
+    assert (waiting["default"], waiting["dead"]) == (0, 50)
+
+
 # What nobody reads
 
 

@@ -102,7 +102,7 @@ class Rig:
             expires_at=None,
             delivery=SimpleNamespace(consumer=self.consumer, call=call),
         )
-        work: Any = SimpleNamespace(message=replace(message, **changes), is_answered=False, is_told=False, on_told=None)
+        work: Any = SimpleNamespace(message=replace(message, **changes), is_answered=None, is_told=False, on_told=None)
         self.replies.answer(work, outcome)
         self.settler.add(work, outcome, worker_id="anne")
 

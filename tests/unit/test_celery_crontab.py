@@ -99,7 +99,7 @@ def test_a_date_that_never_occurs_is_no_schedule_of_either(day: str, month: str)
 
 
 def _assert_never_comes(line: str) -> None:
-    with pytest.raises(ValueError, match="day-of-month.* is not possible|never come"):
+    with pytest.raises(ValueError, match=r"day-of-month.* is not possible|never come"):
         schedules.cron_line(line)
 
 

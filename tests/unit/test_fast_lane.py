@@ -24,6 +24,7 @@ class Rig:
         self.room = 1
         self.started: list[tuple[Any, Callable[[Any], None]]] = []
         self.settled: list[Any] = []
+        self.answers: list[Outcome] = []
         self.is_awaited = is_awaited
         replies: Any = SimpleNamespace(answer=self._answer)
         self.lane = FastLane(
@@ -34,6 +35,7 @@ class Rig:
         )
 
     def _answer(self, work: Any, outcome: Outcome) -> None:
+        self.answers.append(outcome)
         work.is_answered = self.is_awaited
 
     def submit(self) -> Any:
@@ -42,7 +44,7 @@ class Rig:
         message: Any = SimpleNamespace(delivery=SimpleNamespace(consumer=consumer))
         if not self.lane.submit(message):
             return None
-        work = SimpleNamespace(message=message, is_answered=False)
+        work = SimpleNamespace(message=message, is_answered=None, on_told=self.started[-1][1])
         # As Work: known by its identity.
         return type("Work", (), work.__dict__)()
 
@@ -64,6 +66,22 @@ def test_a_task_is_settled_when_the_broker_has_its_answer() -> None:
     assert rig.settled == []
     assert not rig.is_over(), "a worker that stops now would lose the ack"
     rig.started[0][1](work)
+    assert rig.settled == [work.message]
+    assert rig.is_over()
+
+
+@pytest.mark.parametrize("is_told_first", [True, False])
+def test_who_waits_may_be_answered_before_the_slot_is_done(*, is_told_first: bool) -> None:
+    rig = Rig()
+    work = rig.submit()
+    rig.lane.answer(work, DONE)
+    if is_told_first:
+        work.on_told(work)
+    assert rig.lane.settle(work, DONE)
+    assert rig.answers == [DONE]
+    assert rig.is_over() is is_told_first
+    if not is_told_first:
+        work.on_told(work)
     assert rig.settled == [work.message]
     assert rig.is_over()
 
@@ -93,7 +111,10 @@ def test_a_failure_for_good_is_an_end_like_others() -> None:
 )
 def test_what_needs_more_than_an_ack_is_left_to_the_io_thread(outcome: Outcome) -> None:
     rig = Rig()
-    assert not rig.lane.settle(rig.submit(), outcome)
+    work = rig.submit()
+    assert not rig.lane.settle(work, outcome)
+    assert work.on_told is None, "who tells of the answer leaves the rest to the I/O thread, too"
+    assert rig.answers == [outcome]
     assert rig.settled == []
     assert rig.is_over()
 

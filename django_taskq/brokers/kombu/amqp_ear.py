@@ -92,7 +92,10 @@ class AmqpEar:
             # Once: answers that wait are sent before more is read.
             self._reader.receive()
             self._inbox.announce()
-        self._beat()
+        now = time.monotonic()
+        # Who was told of news waits for this thread to let go of the interpreter: beats can wait for the next turn.
+        if now >= self._beat_at + (TURN if has_news else 0.0):
+            self._beat(now)
 
     def answer(self, deliveries: Sequence[Delivery], how: Answer) -> None:
         """See ``Ear``."""
@@ -128,11 +131,8 @@ class AmqpEar:
         self._channel.basic_ack(max(early), multiple=True)
         return [tag for tag in tags if first is not None and tag > first]
 
-    def _beat(self) -> None:
+    def _beat(self, now: float) -> None:
         amqp = self._amqp
-        now = time.monotonic()
-        if now < self._beat_at:
-            return
         self._beat_at = now + TURN
         if not amqp.heartbeat:
             return

@@ -101,8 +101,10 @@ class AmqpSender:
             while self._is_readable():
                 self._reader.receive()
             return
-        while self._reader.receive():
-            pass
+        # Where no confirm is due there is seldom anything, and to hear so takes longer by reading: it raises.
+        if self._waiting or self._is_readable():
+            while self._reader.receive():
+                pass
 
     def send(self, letters: Sequence[Letter], deadline: Deadline) -> None:
         """See ``Sender``."""

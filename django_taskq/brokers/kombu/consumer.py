@@ -199,7 +199,7 @@ class KombuConsumer:
         link, lane = self._link, self._lane
         if link is None or lane is None:
             return
-        while lane.has_room():
+        while link.deliveries and lane.has_room():
             taken = link.take(1)
             if not taken:
                 return
@@ -494,7 +494,7 @@ class KombuConsumer:
 
 def _may_be_plain(delivery: Delivery) -> bool:
     """Whether this looks like a task without a row that nobody died of."""
-    return not delivery.is_redelivered and isinstance(delivery.headers, Mapping) and "task" in delivery.headers
+    return not delivery.is_redelivered and isinstance(delivery.headers, dict) and "task" in delivery.headers
 
 
 def _decode(delivery: Delivery) -> Call | Reference:

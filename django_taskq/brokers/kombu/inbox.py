@@ -6,7 +6,6 @@ import select
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,10 +57,13 @@ class Inbox:
     def take(self, limit: int) -> list[Delivery]:
         """Take up to ``limit`` deliveries, in their order; for either thread."""
         taken: list[Delivery] = []
-        # Not by counting first: the other thread may take from there at the same time.
-        with suppress(IndexError):
-            while len(taken) < limit:
-                taken.append(self.deliveries.popleft())
+        deliveries = self.deliveries
+        while deliveries and len(taken) < limit:
+            try:
+                taken.append(deliveries.popleft())
+            except IndexError:
+                # The other thread took it meanwhile.
+                break
         return taken
 
     @property

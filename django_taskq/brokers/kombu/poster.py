@@ -27,8 +27,10 @@ logger = logging.getLogger("django_taskq.broker")
 _TICK = 0.02
 #: seconds without a confirm after which a connection is taken for dead
 _PATIENCE = 1.0
-#: seconds without anything under way until the thread waits to be woken, and until it ends
-_RESTLESS, _IDLE = 1.0, 5.0
+#: seconds between two looks of a thread that has had nothing to do for longer than the other
+_REST, _RESTLESS = 0.1, 1.0
+#: seconds without anything under way until the thread ends
+_IDLE = 5.0
 #: messages under way from which on the thread sends what comes, many with one write: it takes longer for each, and
 #: all of them half as long
 _FEW = 4
@@ -67,8 +69,6 @@ class Poster:
         #: one turn at a time: two would publish what is left over twice
         self._turning = threading.Lock()
         self._wake = threading.Event()
-        #: the thread looks again only when it is woken
-        self._is_resting = False
         self._thread: threading.Thread | None = None
 
     def post(self, messages: Sequence[Outgoing], letters: list[Letter], done: Callable[[list[bool]], None]) -> None:
@@ -85,7 +85,7 @@ class Poster:
         if is_first:
             assert self._thread is not None
             self._thread.start()
-        if batch.sender is None or self._is_resting:
+        if batch.sender is None:
             self._wake.set()
         for each in settled:
             _tell(each)
@@ -110,24 +110,14 @@ class Poster:
                     if not self._batches and now - unused_since >= _IDLE:
                         self._thread = None
                         return
-                self._rest(now - unused_since)
+                # By itself: to wake this thread takes whoever posts longer than posting.
+                self._wake.wait(_TICK if now - unused_since < _RESTLESS else _REST)
             self._wake.clear()
 
     def _is_due(self, now: float) -> bool:
         """Whether there is something to send, or to read that whoever posts has not read for a while."""
         batches = list(self._batches)
         return any(batch.sender is None or now - batch.posted_at >= _TICK for batch in batches)
-
-    def _rest(self, unused_for: float) -> None:
-        """Until woken: at first by itself, now and then, since waking it takes whoever posts longer than posting."""
-        if unused_for < _RESTLESS:
-            self._wake.wait(_TICK)
-            return
-        self._is_resting = True
-        # No race: whoever posts after this look sees that it has to wake this thread.
-        if not self._batches:
-            self._wake.wait(_IDLE)
-        self._is_resting = False
 
     def _turn(self, *, is_last: bool = False) -> None:
         unsent = [batch for batch in list(self._batches) if batch.sender is None]
