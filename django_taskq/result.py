@@ -223,6 +223,50 @@ class _Unsealed(TaskResult):
     __delattr__ = object.__delattr__
 
 
+def _picture(
+    task: UpstreamTask,
+    task_id: str,
+    *,
+    state: State,
+    enqueued_at: datetime,
+    args: list[Any],
+    kwargs: dict[str, Any],
+    backend: str,
+    metadata: dict[str, codec.JSON],
+    started_at: datetime | None = None,
+    last_attempted_at: datetime | None = None,
+    errors: list[AttemptError] | None = None,
+    worker_ids: list[str] | None = None,
+    ticket: Ticket | None = None,
+) -> Any:
+    """The picture of a task that has not ended, as yet unsealed. What can be changed is the picture's own from here on."""
+    made: Any = _Unsealed.__new__(_Unsealed)
+    made.task = task
+    made.id = task_id
+    made.status = _STATUSES[state]
+    made.state = state
+    made.enqueued_at = as_project_time(enqueued_at)
+    made.started_at = started_at
+    made.last_attempted_at = last_attempted_at
+    made.finished_at = None
+    made.args = args
+    made.kwargs = kwargs
+    made.backend = backend
+    made.errors = _task_errors(errors) if errors else []
+    made.worker_ids = worker_ids or []
+    made.progress = None
+    made.metadata = metadata
+    made.attempt_errors = errors or []
+    made._return_value = None  # noqa: SLF001  # of this module's class
+    made._ticket = ticket  # noqa: SLF001  # as above
+    return made
+
+
+def _sealed(made: Any) -> TaskResult:
+    made.__class__ = TaskResult
+    return made  # type: ignore[no-any-return]  # what it has become
+
+
 def enqueued_result(
     task: UpstreamTask,
     task_id: str,
@@ -236,30 +280,21 @@ def enqueued_result(
     ticket: Ticket | None,
 ) -> TaskResult:
     """The picture of a task that has just been enqueued."""
-    made: Any = _Unsealed.__new__(_Unsealed)
-    made.task = task
-    made.id = task_id
-    made.status = _STATUSES[state]
-    made.state = state
-    made.enqueued_at = as_project_time(enqueued_at)
-    made.started_at = None
-    made.last_attempted_at = None
-    made.finished_at = None
-    made.args = list(args)
-    made.kwargs = dict(kwargs)
-    made.backend = backend
-    made.errors = []
-    made.worker_ids = []
-    made.progress = None
-    made.metadata = dict(metadata)
-    made.attempt_errors = []
-    made._return_value = None  # noqa: SLF001  # of this module's class
-    made._ticket = ticket  # noqa: SLF001  # as above
+    made = _picture(
+        task,
+        task_id,
+        state=state,
+        enqueued_at=enqueued_at,
+        args=list(args),
+        kwargs=dict(kwargs),
+        backend=backend,
+        metadata=dict(metadata),
+        ticket=ticket,
+    )
     if not _PLAIN.issuperset(map(type, (*args, *kwargs.values()))):
         # Upstream's way to have values as JSON has them.
         made.__post_init__()
-    made.__class__ = TaskResult
-    return made  # type: ignore[no-any-return]  # what it has become
+    return _sealed(made)
 
 
 def result_of(backend: TaskqBackend, record: TaskRecord) -> TaskResult:
@@ -334,31 +369,23 @@ def end_by_reply(result: TaskResult, reply: Reply) -> None:
 
 
 def running_result(task: UpstreamTask, message: Message, args: list[Any], kwargs: dict[str, Any]) -> TaskResult:
-    """The picture of a task that a worker is about to run. Arguments: as JSON has them, and nobody else's."""
-    errors = AttemptError.parse(message.errors) if message.errors else []
-    started_at = as_project_time(message.started_at)
-    last = message.last_attempted_at
-    made: Any = _Unsealed.__new__(_Unsealed)
-    made.task = task
-    made.id = message.id
-    made.status = TaskResultStatus.RUNNING
-    made.state = State.RUNNING
-    made.enqueued_at = as_project_time(message.enqueued_at)
-    made.started_at = started_at
-    made.last_attempted_at = started_at if last is message.started_at else as_project_time(last)
-    made.finished_at = None
-    made.args = args
-    made.kwargs = kwargs
-    made.backend = message.backend
-    made.errors = _task_errors(errors)
-    made.worker_ids = _lines(message.worker_ids)
-    made.progress = None
-    made.metadata = _metadata(message.metadata)
-    made.attempt_errors = errors
-    made._return_value = None  # noqa: SLF001  # of this module's class
-    made._ticket = None  # noqa: SLF001  # as above
-    made.__class__ = TaskResult
-    return made  # type: ignore[no-any-return]  # what it has become
+    """The picture of a task that a worker is about to run. ``args`` and ``kwargs`` are as JSON has them, and the picture's."""
+    return _sealed(
+        _picture(
+            task,
+            message.id,
+            state=State.RUNNING,
+            enqueued_at=message.enqueued_at,
+            args=args,
+            kwargs=kwargs,
+            backend=message.backend,
+            metadata=_metadata(message.metadata),
+            started_at=as_project_time(message.started_at),
+            last_attempted_at=as_project_time(message.last_attempted_at),
+            errors=AttemptError.parse(message.errors),
+            worker_ids=_lines(message.worker_ids),
+        )
+    )
 
 
 def end_picture(

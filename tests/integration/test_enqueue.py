@@ -26,9 +26,11 @@ from django_taskq.compat import (
     default_task_backend,
     task_backends,
     task_enqueued,
+    task_started,
 )
 from django_taskq.core.options import CARRIED
 from django_taskq.models import TaskRecord
+from django_taskq.testing import run_tasks
 from tests.taskapp.models import Note
 from tests.taskapp.tasks import add, asleep, note
 
@@ -169,6 +171,29 @@ def test_what_the_caller_gets_is_a_result_like_any_other(args: tuple[Any, ...], 
     for one in fields(result):
         with pytest.raises(FrozenInstanceError):
             setattr(result, one.name, None)
+
+
+def test_what_signals_and_the_context_show_is_a_result_like_any_other() -> None:
+    shown: list[TaskResult] = []
+
+    def look(task_result: TaskResult, **kwargs: object) -> None:
+        made = {one.name: getattr(task_result, one.name) for one in fields(task_result) if one.init}
+        assert TaskResult(**made) == task_result
+        assert (task_result.state, task_result.status) == (State.RUNNING, TaskResultStatus.RUNNING)
+        shown.append(task_result)
+
+    result = anything.using(metadata={"order": 1}).enqueue([1, {"a": None}], b={"c": [3]})
+    task_started.connect(look)
+    try:
+        assert run_tasks() == 1
+    finally:
+        task_started.disconnect(look)
+    (running,) = shown
+    assert type(running) is TaskResult
+    assert (running.id, running.metadata) == (result.id, {"order": 1})
+    assert (running.args, running.kwargs) == ([[1, {"a": None}]], {"b": {"c": [3]}})
+    assert running.started_at == running.last_attempted_at
+    assert len(running.worker_ids) == 1
 
 
 def test_another_definition_of_the_same_task_is_what_the_next_call_is_compared_with(

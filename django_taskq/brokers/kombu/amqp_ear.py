@@ -19,6 +19,8 @@ logger = logging.getLogger("django_taskq.broker")
 #: silence of the broker after which a connection is dead, in heartbeats: each half of one RabbitMQ looks whether it has
 #: sent anything since the last look, and beats if not, so that one may pass in silence
 _SILENCE = 1.25
+#: seconds by which a beat may be late where there is news
+_BEATS_LATE = 0.1
 
 
 def heartbeat_for(wanted: float) -> float:
@@ -94,7 +96,7 @@ class AmqpEar:
             self._inbox.announce()
         now = time.monotonic()
         # Who was told of news waits for this thread to let go of the interpreter: beats can wait for the next turn.
-        if now >= self._beat_at + (TURN if has_news else 0.0):
+        if now >= self._beat_at + (_BEATS_LATE if has_news else 0.0):
             self._beat(now)
 
     def answer(self, deliveries: Sequence[Delivery], how: Answer) -> None:
