@@ -1,9 +1,4 @@
-"""What a worker process hears from a message broker.
-
-A reference is claimed by its id and acked at once: from there on the row's lease holds the task. A task
-without a row is held by its delivery. Whatever the broker delivers twice, too late or by mistake ends
-here: nothing is imported, unpickled or run that is not a task of a READY row or of a valid call.
-"""
+"""What a worker process hears from a message broker, and answers it."""
 
 from __future__ import annotations
 
@@ -11,7 +6,7 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from ...bell import Bell
@@ -19,9 +14,9 @@ from ...conf import BackendOptions
 from ...core.message import Message
 from ...core.paused import NOTHING_PAUSED, Paused
 from ...core.queues import QueueSelection
-from ...core.states import State
-from ...core.wire import BadMessage, Call, Reference, decode
+from ...core.wire import BadMessage, Call
 from ..base import Lane, QueueFacts, Rows
+from .disposition import Judge, read
 from .facts import ask, facts
 from .heap import HUGE, SETTLED, give_back_memory
 from .inbox import Delivery
@@ -58,22 +53,6 @@ class Unrecorded:
     is_late: bool
 
 
-@dataclass(slots=True)
-class _Verdicts:
-    """What becomes of deliveries."""
-
-    #: the rows to claim, by their ids, with the deliveries that wait for what becomes of that
-    references: dict[str, list[Delivery]] = field(default_factory=dict)
-    #: those without rows to run
-    unrecorded: list[Unrecorded] = field(default_factory=list)
-    done: list[Delivery] = field(default_factory=list)
-    refused: list[tuple[Delivery, str]] = field(default_factory=list)
-    #: of queues that are paused
-    requeued: list[Delivery] = field(default_factory=list)
-    #: to be looked at again soon
-    waiting: list[Delivery] = field(default_factory=list)
-
-
 class KombuConsumer:
     """Receives the tasks of the backends that share one broker; see ``Consumer``.
 
@@ -105,6 +84,7 @@ class KombuConsumer:
         self._names: frozenset[str] = frozenset()
         self._names_at = 0.0
         self._waiting = SecondLooks()
+        self._judge = Judge(options, rows)
         #: for tasks without a row, what a claim is for those with one: never the same twice
         self._tokens = itertools.count(-1, -1)
         self._bell = Bell()
@@ -226,7 +206,7 @@ class KombuConsumer:
         if not _may_be_plain(delivery):
             return None
         try:
-            call = _decode(delivery)
+            call = read(delivery)
         except BadMessage:
             # The I/O thread finds the same, and says so.
             return None
@@ -265,24 +245,9 @@ class KombuConsumer:
         return taken + self._link.take(limit - len(taken)) if with_news else taken
 
     def _read(self, link: Link, deliveries: Sequence[Delivery], names: Collection[str], wanted: bool) -> list[Message]:
-        verdicts = _Verdicts()
-        for delivery in deliveries:
-            if delivery.queue_name in self._paused.queues:
-                verdicts.requeued.append(delivery)
-                continue
-            try:
-                content = _decode(delivery)
-            except BadMessage as error:
-                verdicts.refused.append((delivery, str(error)))
-                continue
-            if isinstance(content, Reference):
-                verdicts.references.setdefault(content.id, []).append(delivery)
-            else:
-                is_suited = not (names or wanted) or (content.name in names) is wanted
-                self._judge(delivery, content, verdicts, is_suited=is_suited)
-        messages = self._claim(names, wanted, verdicts)
+        found = self._judge.judge(deliveries, names, wanted, self._paused)
         # From here on nothing raises: what was claimed is acked, and what is bad is told of, once.
-        for delivery, reason in verdicts.refused:
+        for delivery, reason in found.refused:
             if isinstance(delivery.body, bytes | str) and len(delivery.body) >= HUGE:
                 self._trim_at = time.monotonic() + SETTLED
             logger.warning(
@@ -291,84 +256,17 @@ class KombuConsumer:
                 reason,
                 extra={"action": "message_refused", "queue": delivery.queue_name},
             )
-        link.ack(verdicts.done)
-        link.requeue(verdicts.requeued)
-        link.reject([delivery for delivery, _ in verdicts.refused])
+        link.ack(found.done)
+        link.requeue(found.requeued)
+        link.reject([delivery for delivery, _ in found.refused])
         now = time.monotonic()
         if names or wanted:
             # What is missing is a free slot of their kind, not a free row.
-            self._waiting.when_suited(verdicts.waiting, now)
+            self._waiting.when_suited(found.waiting, now)
         else:
-            self._waiting.when_unlocked(verdicts.waiting, now)
-        return [*messages, *(self._message(one) for one in verdicts.unrecorded)]
-
-    def _judge(self, delivery: Delivery, call: Call, verdicts: _Verdicts, *, is_suited: bool) -> None:
-        """What becomes of a task without a row. ``is_suited``: a slot is free that can run it."""
-        has_expired = _has_expired(call)
-        is_paused = call.name in self._paused.tasks and not has_expired
-        if (reason := self._rows.refusal(call)) and not self._rows.is_awaited(call):
-            verdicts.refused.append((delivery, reason))
-        elif self._options.topology.is_broadcast(delivery.queue_name) if is_paused else not is_suited:
-            # Of what is paused every worker has one of its own there; they would share a row.
-            verdicts.waiting.append(delivery)
-        elif reason:
-            # Somebody waits: the slot tells them why, and sets it aside.
-            verdicts.unrecorded.append(Unrecorded(self, delivery, call, is_late=True))
-        elif has_expired and not self._rows.is_awaited(call):
-            verdicts.done.append(delivery)
-            _log_dropped(delivery, call.id, "it has expired")
-        elif has_expired or (_is_due(call) and not is_paused and not self._needs_row(delivery, call)):
-            # Where somebody waits for what has expired, the slot says so, and does not run it.
-            verdicts.unrecorded.append(Unrecorded(self, delivery, call, is_late=self._rows.acks_late(call)))
-        else:
-            # Of what is paused, too: it waits as a row, and does not come here again before its time. The row holds it
-            # from here on, also where it cannot be claimed: a delivery that is kept, to be looked at once more, would
-            # make another row when somebody has run this one, and it has gone.
-            verdicts.references.setdefault(self._rows.adopt(call, delivery.queue_name), [])
-            verdicts.done.append(delivery)
-
-    def _needs_row(self, delivery: Delivery, call: Call) -> bool:
-        """Whether a worker may have died of a task: as a row it is counted, leased and seen.
-
-        Not one that every worker gets: they would share the row, and one of them its run.
-        """
-        return (
-            delivery.is_redelivered
-            and self._rows.acks_late(call)
-            and not self._options.topology.is_broadcast(delivery.queue_name)
-        )
-
-    def _claim(self, names: Collection[str], wanted: bool, verdicts: _Verdicts) -> list[Message]:
-        references = verdicts.references
-        if not references:
-            return []
-        messages = self._rows.claim(list(references), names, wanted, self._paused)
-        claimed = {message.id for message in messages}
-        rest = [task_id for task_id in references if task_id not in claimed]
-        if rest and self._paused:
-            for task_id in self._rows.put_off(rest, self._paused):
-                verdicts.done += references.pop(task_id)
-                rest.remove(task_id)
-        states = self._rows.states(rest) if rest else {}
-        for task_id, deliveries in references.items():
-            if task_id in claimed:
-                verdicts.done += deliveries
-                for delivery in deliveries[1:]:
-                    _log_dropped(delivery, task_id, "it was delivered more than once")
-                continue
-            state, has_expired = states.get(task_id, (None, False))
-            if state is None:
-                verdicts.refused += [(delivery, f"there is no task {task_id} here.") for delivery in deliveries]
-            elif state is State.READY and not has_expired:
-                # Locked at the moment, or one that another kind of slot is to run. It is waited for once; while it is,
-                # the keeper misses it at the broker, and publishes it again and again.
-                verdicts.waiting += deliveries[-1:]
-                verdicts.done += deliveries[:-1]
-            else:
-                verdicts.done += deliveries
-                for delivery in deliveries:
-                    _log_dropped(delivery, task_id, f"it is {state.value}")
-        return messages
+            self._waiting.when_unlocked(found.waiting, now)
+        held = [Unrecorded(self, delivery, call, is_late) for delivery, call, is_late in found.unrecorded]
+        return [*found.claimed, *map(self._message, held)]
 
     def _message(self, held: Unrecorded) -> Message:
         call = held.call
@@ -495,32 +393,3 @@ class KombuConsumer:
 def _may_be_plain(delivery: Delivery) -> bool:
     """Whether this looks like a task without a row that nobody died of."""
     return not delivery.is_redelivered and isinstance(delivery.headers, dict) and "task" in delivery.headers
-
-
-def _decode(delivery: Delivery) -> Call | Reference:
-    """What a delivery says. Raises ``BadMessage``."""
-    return decode(
-        delivery.body,
-        content_type=delivery.content_type,
-        content_encoding=delivery.content_encoding,
-        headers=delivery.headers,
-        properties=delivery.properties,
-    )
-
-
-def _has_expired(call: Call) -> bool:
-    return call.expires is not None and call.expires <= datetime.now(UTC)
-
-
-def _is_due(call: Call) -> bool:
-    return call.eta is None or call.eta <= datetime.now(UTC)
-
-
-def _log_dropped(delivery: Delivery, task_id: str, reason: str) -> None:
-    logger.info(
-        "A message from queue %r for task %s was dropped: %s.",
-        delivery.queue_name,
-        task_id,
-        reason,
-        extra={"action": "message_dropped", "task_id": task_id},
-    )
