@@ -31,6 +31,10 @@ _UNPUBLISHED = f"CASE WHEN published_at IS NOT NULL THEN {{type}}'{sqlite_text(N
 _UNPUBLISHED_POSTGRESQL = _UNPUBLISHED.format(type="timestamptz ", zone="+00")
 _UNPUBLISHED_PLAIN = _UNPUBLISHED.format(type="", zone="")
 
+#: The same in all of a statement, where two calls of ``clock_timestamp()`` give two moments; and not before the task was
+#: enqueued, which may have been committed after the statement began.
+_BEGUN_POSTGRESQL = "greatest(statement_timestamp(), enqueued_at)"
+
 #: for one statement: two settings, and so two results before its own
 _NO_SORT = "SET LOCAL enable_sort = off; SET LOCAL jit = off; "
 
@@ -213,9 +217,9 @@ def _claim_postgresql(connection: BaseDatabaseWrapper, sources: list[_Source], l
         cursor.execute(
             f"{_NO_SORT if is_alone else ''}"
             f"UPDATE {_TABLE} SET state = 'RUNNING', claim = claim + 1, attempt = attempt + 1, worker_id = %s, "
-            "worker_ids = worker_ids || %s, last_attempted_at = clock_timestamp(), progress = '', "
+            f"worker_ids = worker_ids || %s, last_attempted_at = {_BEGUN_POSTGRESQL}, progress = '', "
             f"published_at = {_UNPUBLISHED_POSTGRESQL}, "
-            "started_at = coalesce(started_at, clock_timestamp()) "
+            f"started_at = coalesce(started_at, {_BEGUN_POSTGRESQL}) "
             # An array, not a join: the planner then goes by primary key whatever its statistics say.
             f"WHERE id = ANY(ARRAY({candidates})) RETURNING {_RETURNED}",
             [worker_id, f"{worker_id}\n", *_params(sources)],

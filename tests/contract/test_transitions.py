@@ -171,6 +171,15 @@ def test_a_claimed_task_is_running_and_the_message_has_its_row() -> None:
     assert record.finished_at is None
 
 
+def test_a_first_attempt_has_one_beginning() -> None:
+    """What the reply and the row tell of it is the same to the microsecond."""
+    for _ in range(100):
+        put()
+    messages = take(100)
+    assert len(messages) == 100
+    assert all(message.started_at == message.last_attempted_at >= message.enqueued_at for message in messages)
+
+
 def test_a_message_says_so_in_plain_types() -> None:
     message = put_and_take()
     assert message.id == str(UUID(message.id))
