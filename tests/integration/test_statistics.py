@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -315,9 +316,13 @@ def test_a_report_is_one_question_for_all_of_them(seconds: float) -> None:
     # In hours already, and by minutes at the edge of a day.
     store((minute - 5 * HOUR) // HOUR * HOUR, 7, period=HOUR)
     store((minute - 5 * HOUR) // HOUR * HOUR, 7)
-    store(minute - DAY, 11)
-    store(minute - DAY - 2 * MINUTE, 1000)
-    store((minute - DAY) // HOUR * HOUR, 1011, period=HOUR)
+    hours: Counter[int] = Counter()
+    for moment, succeeded in ((minute - DAY, 11), (minute - DAY - 2 * MINUTE, 1000)):
+        store(moment, succeeded)
+        # Of one hour, or of two.
+        hours[moment // HOUR * HOUR] += succeeded
+    for hour, succeeded in hours.items():
+        store(hour, succeeded, period=HOUR)
     with CaptureQueriesContext(connection) as queries:
         report = statistics.report(USING, seconds=seconds, buckets=12, lately=600.0)
     assert len(queries) == 1
