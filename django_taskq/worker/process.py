@@ -196,6 +196,7 @@ class WorkerProcess:
             self._board.note(work.place, work.message.id)
 
     def _reply(self, work: Work, outcome: Outcome) -> None:
+        """A task has ended for good, and its slot is not done with it: who waits is answered now."""
         if work.message.delivery is None:
             return
         if work.on_told is None:

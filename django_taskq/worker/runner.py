@@ -58,8 +58,8 @@ class Attempt:
 
     ``report``: takes progress as JSON text. ``is_cancelled``: whether somebody asked the task to stop.
     ``admit``: asked right before the start, whether it may start at all. ``answer``: told of an end for good, with the
-    slot's work, before anybody else is who does not wait for it; must not raise. ``limits``: the soft and the hard one,
-    in seconds, of tasks that have none of their own.
+    slot's work, after signals and before the log; must not raise, and is not asked where the value has to be stored
+    first. ``limits``: the soft and the hard one, in seconds, of tasks that have none of their own.
     """
 
     def __init__(

@@ -27,8 +27,8 @@ logger = logging.getLogger("django_taskq.broker")
 _TICK = 0.02
 #: seconds without a confirm after which a connection is taken for dead
 _PATIENCE = 1.0
-#: seconds between two looks of a thread that has had nothing to do for longer than the other
-_REST, _RESTLESS = 0.05, 1.0
+#: seconds without anything under way until the thread looks less often, and between two looks from then on
+_RESTLESS, _REST = 1.0, 0.05
 #: seconds without anything under way until the thread ends
 _IDLE = 5.0
 #: messages under way from which on the thread sends what comes, many with one write: it takes longer for each, and
